@@ -1,0 +1,19 @@
+"""Names shared by every room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NodeId = str
+"""A node's name, unique in its cluster."""
+
+Float32Vector = NDArray[np.float32]
+"""A flat float32 array, shape (size,)."""
+
+MixingMatrix = NDArray[np.float64]
+"""Row-stochastic, shape (n, n): row i holds the weights with which node i averages all nodes."""
+
+JsonObject = dict[str, Any]
