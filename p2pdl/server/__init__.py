@@ -1,0 +1,1 @@
+"""The server process: answers peers out of shared memory, without Keras or TensorFlow."""

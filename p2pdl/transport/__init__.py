@@ -1,0 +1,1 @@
+"""Moving frames between nodes: ZeroMQ for real, an in-memory network for tests and simulation."""

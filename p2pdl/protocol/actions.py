@@ -1,0 +1,54 @@
+"""What a protocol core asks its host to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pdl.errors import PeerError
+from p2pdl.protocol.messages import Request, SnapshotReply
+from p2pdl.types import Float32Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request to the peer of this pull."""
+
+    id: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The peer has said which version it serves; shards of it follow."""
+
+    snapshot: SnapshotReply
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """These elements of the peer's vector are checked and may be used.
+
+    Attributes:
+        offset: First element.
+        shard: The values; valid only until the host has handled this action.
+    """
+
+    offset: int
+    shard: Float32Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The whole vector has been accepted and its digest is right."""
+
+    snapshot: SnapshotReply
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The pull is over without a usable vector."""
+
+    error: PeerError
+
+
+Action = Send | Begin | Accept | Complete | Fail

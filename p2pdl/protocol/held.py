@@ -1,0 +1,92 @@
+"""Which versions a server keeps while pulls are in progress: bounded in number, never taken away in mid-pull."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from p2pdl.spec import Snapshot
+from p2pdl.types import NodeId
+
+HELD_VERSIONS = 2
+"""The newest, and the one that slower pulls are still reading."""
+
+LEASE_SECONDS = 10.0
+"""A puller that asks for nothing for so long no longer holds its version."""
+
+
+class VersionSource(Protocol):
+    """Where published versions come from."""
+
+    def newest_version(self) -> int | None:
+        """Counter of the newest published version; None before the first. Cheap."""
+        ...
+
+    def load(self) -> Snapshot | None:
+        """A private copy of the newest version; None if there is none that is whole."""
+        ...
+
+
+@dataclass(slots=True)
+class _Held:
+    snapshot: Snapshot
+    leases: dict[NodeId, float] = field(default_factory=dict)
+
+    def is_leased(self, now: float) -> bool:
+        return any(until > now for until in self.leases.values())
+
+
+class HeldVersions:
+    """Copies of at most `HELD_VERSIONS` versions, each kept while somebody pulls it.
+
+    When every copy is being pulled, a newcomer gets the newest of them rather than a newer one: slightly older
+    weights for one node, instead of a broken pull for another.
+
+    Args:
+        source: Where new versions come from.
+    """
+
+    def __init__(self, source: VersionSource) -> None:
+        self._source = source
+        self._held: dict[int, _Held] = {}
+
+    def newest(self, puller: NodeId, now: float) -> Snapshot | None:
+        """The version that `puller` should pull, leased to it; None if there is none."""
+        available = self._source.newest_version()
+        if available is not None and available not in self._held and self._make_room(now):
+            snapshot = self._source.load()
+            if snapshot is not None:
+                self._held[snapshot.info.version] = _Held(snapshot)
+        if not self._held:
+            return None
+        held = self._held[max(self._held)]
+        for other in self._held.values():
+            other.leases.pop(puller, None)
+        held.leases[puller] = now + LEASE_SECONDS
+        return held.snapshot
+
+    def get(self, version: int, puller: NodeId, now: float) -> Snapshot | None:
+        """A held version, its lease renewed; None if it has been replaced."""
+        held = self._held.get(version)
+        if held is None:
+            return None
+        held.leases[puller] = now + LEASE_SECONDS
+        return held.snapshot
+
+    def end_lease(self, version: int, puller: NodeId) -> None:
+        """`puller` has asked for the last part of the version."""
+        if version in self._held:
+            self._held[version].leases.pop(puller, None)
+
+    def forget(self) -> None:
+        """Drop everything: the trainer has begun another life, whose versions count from 1 again."""
+        self._held.clear()
+
+    def _make_room(self, now: float) -> bool:
+        if len(self._held) < HELD_VERSIONS:
+            return True
+        for version in sorted(self._held):
+            if not self._held[version].is_leased(now):
+                del self._held[version]
+                return True
+        return False

@@ -1,0 +1,196 @@
+"""Every message of the wire as a typed value; `docs/protocol.md` describes the same in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from p2pdl.protocol.fields import Figures, Finite, Flag, Scalar, Table, Text, Whole, WholeList
+
+PROTOCOL_VERSION = 1
+"""Raised whenever a node of the version before could misread a message."""
+
+RANGE_SHARDS = 4
+"""Shards of 1 MiB that one range request may ask for, at most."""
+
+Count = Annotated[int, Whole()]
+Digest = Annotated[int, Whole(0, 2**64 - 1)]
+Name = Annotated[str, Text(64)]
+Number = Annotated[float | None, Finite()]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """Which version would you serve me? Sent before a pull, with the digest of the asker's WeightSpec."""
+
+    spec: Name
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReply:
+    """The newest version, which stays available while it is the newest or the one before.
+
+    Attributes:
+        incarnation: Random name of the serving node's life; versions count within it.
+        version: Counter of publications.
+        step: Optimizer steps behind the weights.
+        samples: Training samples behind the weights.
+        loss: Smoothed training loss as the peer claims it; None before its first step.
+        final: True for the last weights of a node that has done all its steps.
+        digest: Digest of the whole vector.
+        size: Elements of the vector.
+        age: Seconds since the version was published.
+    """
+
+    incarnation: Name
+    version: Count
+    step: Count
+    samples: Count
+    loss: Number
+    final: Annotated[bool, Flag()]
+    digest: Digest
+    size: Count
+    age: Number
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRequest:
+    """Send me these shards of that version.
+
+    Attributes:
+        incarnation: As the SnapshotReply gave it.
+        version: As the SnapshotReply gave it.
+        offset: First element; a multiple of the shard's size.
+        length: Number of elements: whole shards, at most `RANGE_SHARDS` of them, the vector's last one shorter.
+    """
+
+    incarnation: Name
+    version: Count
+    offset: Count
+    length: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RangeReply:
+    """The shards asked for follow as frames of little-endian float32, one shard each, in order.
+
+    Attributes:
+        version: As asked.
+        offset: As asked.
+        digests: Digest of each shard.
+    """
+
+    version: Count
+    offset: Count
+    digests: Annotated[tuple[int, ...], WholeList(RANGE_SHARDS)]
+
+
+@dataclass(frozen=True, slots=True)
+class SpecRequest:
+    """How is your model laid out? Asked once about a peer whose model differs, to name the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecReply:
+    """The rows of the WeightSpec follow as UTF-8 lines, in frames of at most 1 MiB.
+
+    Attributes:
+        spec: The digest of the WeightSpec.
+    """
+
+    spec: Name
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """How are you? Answered at any time, by a node that has no weights yet too."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply:
+    """How the node is.
+
+    Attributes:
+        incarnation: Random name of this life of the node.
+        state: One of `STATES`.
+        step: Optimizer steps done.
+        steps: Optimizer steps to do in all; 0 if not known yet.
+        samples: Training samples seen.
+        loss: Smoothed training loss.
+        age: Seconds since the trainer last reported.
+        figures: Further figures by name, as in `metrics.jsonl`.
+        peers: One row for each peer this node knows: name, address, state, last error.
+    """
+
+    incarnation: Name
+    state: Name
+    step: Count
+    steps: Count
+    samples: Count
+    loss: Number
+    age: Number
+    figures: Annotated[dict[str, Scalar], Figures()]
+    peers: Annotated[tuple[dict[str, Scalar], ...], Table()]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no other reply.
+
+    Attributes:
+        code: One of `REFUSALS`.
+        message: For people.
+    """
+
+    code: Name
+    message: Annotated[str, Text(1024)]
+
+
+STATES = ("starting", "ready", "training", "finished", "merged", "stopped", "failed")
+"""starting: building its model · ready: waiting for others that start · training · finished: all steps done, final weights served · merged: final merge done ·
+stopped: ended early on request · failed."""
+
+REFUSALS = {
+    "bad-request": "the request is not of this protocol",
+    "protocol-version": "the two nodes speak different versions of the protocol",
+    "cluster": "the request is for a node of another cluster",
+    "model": "the two nodes train different models",
+    "not-ready": "the node has not published any weights yet",
+    "version-gone": "the version asked for has been replaced twice since",
+    "internal": "the server failed to answer; its log says why",
+}
+"""Refusal codes and what each means."""
+
+Request = SnapshotRequest | RangeRequest | SpecRequest | StatusRequest
+Reply = SnapshotReply | RangeReply | SpecReply | StatusReply | Refusal
+Message = Request | Reply
+
+MESSAGE_TYPES: dict[str, type] = {
+    "snapshot": SnapshotRequest,
+    "range": RangeRequest,
+    "spec": SpecRequest,
+    "status": StatusRequest,
+    "snapshot-reply": SnapshotReply,
+    "range-reply": RangeReply,
+    "spec-reply": SpecReply,
+    "status-reply": StatusReply,
+    "refusal": Refusal,
+}
+"""Name of each message on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message and what every message carries.
+
+    Attributes:
+        id: Chosen by the asker, echoed in the reply.
+        cluster: The sender's cluster.
+        node: The sender's name, as it claims.
+        message: The message.
+    """
+
+    id: int
+    cluster: str
+    node: str
+    message: Message

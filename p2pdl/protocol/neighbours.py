@@ -1,0 +1,104 @@
+"""Whom to ask next: the topology over the peers that answer, and a growing, finite pause for those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from p2pdl.errors import PeerError
+from p2pdl.types import NodeId
+
+FIRST_PAUSE = 0.5
+"""Seconds that a peer is left alone after its first failure; doubled with each further one."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds: however often a peer failed, it is asked again after this."""
+
+TRANSIENT_CODES = frozenset({"version-gone", "not-ready"})
+"""Refusals of a healthy peer: worth a short pause, not a growing one."""
+
+
+class Choice(Protocol):
+    """The part of a topology that is needed here."""
+
+    def choose(
+        self, self_id: NodeId, alive: Iterable[NodeId], round: int, rng: np.random.Generator
+    ) -> tuple[NodeId, ...]:
+        """The peers to pull from in this round."""
+        ...
+
+
+@dataclass(slots=True)
+class PeerRecord:
+    """What this node has seen of one peer.
+
+    Attributes:
+        state: `unknown`, `live` or `failing`.
+        failures: Failures since the last success.
+        pause_until: Monotonic seconds before which the peer is not asked.
+        last_error: The last failure's text; empty if there was none since the last success.
+        last_code: Its code.
+        pulls: Completed pulls.
+        step: The peer's step as last heard.
+    """
+
+    state: str = "unknown"
+    failures: int = 0
+    pause_until: float = float("-inf")
+    last_error: str = ""
+    last_code: str = ""
+    pulls: int = 0
+    step: int = 0
+
+
+class Neighbours:
+    """Chooses peers and remembers how they behaved.
+
+    Args:
+        self_id: This node.
+        peers: The other nodes.
+        topology: Who may be asked.
+        rng: Source of the topology's chance and of the pauses' jitter.
+    """
+
+    def __init__(self, self_id: NodeId, peers: Iterable[NodeId], topology: Choice, rng: np.random.Generator) -> None:
+        self._self_id = self_id
+        self._topology = topology
+        self._rng = rng
+        self._round = 0
+        self.records: dict[NodeId, PeerRecord] = {peer: PeerRecord() for peer in peers}
+
+    def choose(self, now: float) -> tuple[NodeId, ...]:
+        """The peers to pull from in this exchange; empty while all of them are paused."""
+        alive = [peer for peer, record in self.records.items() if record.pause_until <= now]
+        if not alive:
+            return ()
+        chosen = self._topology.choose(self._self_id, alive, self._round, self._rng)
+        self._round += 1
+        return chosen
+
+    def on_success(self, peer: NodeId, step: int) -> bool:
+        """Note a completed pull; True if the peer was not known to be live."""
+        record = self.records[peer]
+        changed = record.state != "live"
+        record.state, record.failures, record.last_error, record.last_code = "live", 0, "", ""
+        record.pulls += 1
+        record.step = step
+        return changed
+
+    def on_failure(self, peer: NodeId, error: PeerError, now: float) -> bool:
+        """Note a failure and pause the peer; True if this is news worth a line in the log."""
+        record = self.records[peer]
+        changed = record.last_code != error.code
+        record.last_error, record.last_code = error.message, error.code
+        if error.code in TRANSIENT_CODES:
+            record.pause_until = now + FIRST_PAUSE * self._rng.uniform(0.1, 0.5)
+            return False
+        record.state = "failing"
+        record.failures += 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (record.failures - 1))
+        record.pause_until = now + pause * self._rng.uniform(0.75, 1.25)
+        return changed

@@ -1,0 +1,103 @@
+"""A thread that pulls one peer at a time, so that the trainer never waits for the network."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from p2pdl.errors import PeerError
+from p2pdl.protocol.pull import PullSettings
+from p2pdl.puller.requests import Outcome, Requester, Sink
+from p2pdl.spec import WeightSpec
+from p2pdl.types import NodeId
+
+log = logging.getLogger(__name__)
+
+
+class Puller:
+    """Pulls in the background.
+
+    Args:
+        make_requester: Makes the requester inside the thread that uses it.
+        spec: This node's layout.
+        settings: Deadlines and window of every pull.
+    """
+
+    def __init__(self, make_requester: Callable[[], Requester], spec: WeightSpec, settings: PullSettings) -> None:
+        self._make_requester = make_requester
+        self._spec = spec
+        self._settings = settings
+        self._changed = threading.Condition()
+        self._job: tuple[NodeId, str, Sink] | None = None
+        self._outcome: Outcome | None = None
+        self._called_off = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="p2pdl-puller", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_busy(self) -> bool:
+        """True from `start` until `take` has returned the outcome."""
+        return self._job is not None
+
+    def start(self, peer: NodeId, address: str, sink: Sink) -> None:
+        """Begin to pull; `sink` is called from the thread until the outcome is there."""
+        with self._changed:
+            if self._job is not None:
+                raise RuntimeError("a pull is in progress")
+            self._job, self._outcome, self._called_off = (peer, address, sink), None, False
+            self._changed.notify_all()
+
+    def take(self, timeout: float = 0.0) -> Outcome | None:
+        """The outcome of the pull in progress, if it is there within `timeout` seconds."""
+        with self._changed:
+            if timeout > 0:
+                self._changed.wait_for(lambda: self._outcome is not None, timeout)
+            outcome = self._outcome
+            if outcome is not None:
+                self._job = self._outcome = None
+            return outcome
+
+    def call_off(self) -> None:
+        """End the pull in progress and forget it."""
+        with self._changed:
+            if self._job is None:
+                return
+            self._called_off = True
+            self._changed.wait_for(lambda: self._outcome is not None)
+            self._job = self._outcome = None
+
+    def close(self) -> None:
+        """End the thread."""
+        self.call_off()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        requester = self._make_requester()
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or (self._job and self._outcome is None))
+                    if self._closed:
+                        return
+                    assert self._job is not None
+                    peer, address, sink = self._job
+                outcome = self._pull(requester, peer, address, sink)
+                with self._changed:
+                    self._outcome = outcome
+                    self._changed.notify_all()
+        finally:
+            requester.close()
+
+    def _pull(self, requester: Requester, peer: NodeId, address: str, sink: Sink) -> Outcome:
+        try:
+            return requester.pull(peer, address, self._spec, self._settings, sink, lambda: self._called_off)
+        except Exception as error:
+            # The trainer outlives any fault of an exchange; the log has what went wrong here.
+            log.exception("pulling %s failed in an unforeseen way", peer)
+            failure = PeerError(f"{peer}: {type(error).__name__}: {error}", "please report this", code="internal")
+            return Outcome(peer, None, failure, 0.0, 0, 0)

@@ -1,0 +1,185 @@
+"""Runs a pull, or asks one question, over any client transport."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from p2pdl.clock import Clock
+from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError
+from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send
+from p2pdl.protocol.messages import Envelope, Refusal, Reply, Request, SnapshotReply, SpecReply, SpecRequest
+from p2pdl.protocol.pull import Pull, PullSettings
+from p2pdl.spec import WeightSpec
+from p2pdl.transport.contract import ClientTransport
+from p2pdl.types import Float32Vector, NodeId
+from p2pdl.wire import decode, encode
+
+Sink = Callable[[int, Float32Vector], None]
+
+POLL_SECONDS = 0.25
+"""How soon a pull that is being called off notices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a pull ended.
+
+    Attributes:
+        peer: Whom it asked.
+        snapshot: What the peer served; None if the pull failed.
+        error: Why it failed; None if it did not.
+        seconds: How long it took.
+        nbytes: Bytes received, headers included.
+        payload_nbytes: Bytes of weights received.
+    """
+
+    peer: NodeId
+    snapshot: SnapshotReply | None
+    error: PeerError | None
+    seconds: float
+    nbytes: int
+    payload_nbytes: int
+
+
+class Requester:
+    """Talks to peers for one node; used by one thread.
+
+    Args:
+        transport: How to reach them.
+        cluster: This node's cluster.
+        node: This node's name.
+        clock: Source of deadlines.
+    """
+
+    def __init__(self, transport: ClientTransport, cluster: str, node: NodeId, clock: Clock) -> None:
+        self._transport = transport
+        self._cluster = cluster
+        self._node = node
+        self._clock = clock
+        self._ids: Iterator[int] = itertools.count(1)
+
+    def ask(self, address: str, request: Request, timeout: float) -> tuple[Reply, list[memoryview]]:
+        """Ask one question.
+
+        Args:
+            address: `host:port`.
+            request: The question.
+            timeout: Seconds to wait for the answer.
+
+        Raises:
+            PeerError: No answer, a refusal, or something else than an answer.
+        """
+        request_id = next(self._ids)
+        self._send(address, request_id, request)
+        give_up_at = self._clock.now() + timeout
+        while (left := give_up_at - self._clock.now()) > 0:
+            received = self._transport.receive(left)
+            if received is None or received.address != address:
+                continue
+            envelope = self._decode(address, received.frames)
+            if envelope.id != request_id:
+                continue
+            if isinstance(envelope.message, Refusal):
+                raise PeerRefused(f"{address}: {envelope.message.message}", code=envelope.message.code)
+            return envelope.message, received.frames[1:]  # type: ignore[return-value]
+        self._transport.reset(address)
+        raise PeerTimeout(
+            f"{address}: no answer within {timeout:g} s", "is the node running, and is its address reachable?"
+        )
+
+    def pull(
+        self,
+        peer: NodeId,
+        address: str,
+        spec: WeightSpec,
+        settings: PullSettings,
+        sink: Sink,
+        called_off: Callable[[], bool] = lambda: False,
+    ) -> Outcome:
+        """Pull a peer's newest weights.
+
+        Args:
+            peer: The peer's name.
+            address: Its address.
+            spec: This node's layout.
+            settings: Deadlines and window.
+            sink: Takes (offset, shard) of everything that arrives; a shard is valid only during the call.
+            called_off: Asked now and then; True ends the pull.
+        """
+        started = self._clock.now()
+        pull = Pull(peer, spec.size, spec.digest, self._ids, settings)
+        run = _Run(sink)
+        error: PeerError | None = None
+        try:
+            self._perform(address, pull.on_start(started), run)
+            while not pull.over:
+                if called_off():
+                    raise PeerError(f"{peer}: the pull was called off", code="called-off")
+                wait = min(POLL_SECONDS, pull.deadline - self._clock.now())
+                received = self._transport.receive(max(0.0, wait))
+                now = self._clock.now()
+                if received is None:
+                    self._perform(address, pull.on_tick(now), run)
+                elif received.address == address:
+                    run.nbytes += sum(map(len, received.frames))
+                    run.payload_nbytes += sum(map(len, received.frames[1:]))
+                    envelope = self._decode(peer, received.frames)
+                    self._perform(address, pull.on_reply(envelope, received.frames[1:], now), run)
+        except PeerError as failure:
+            error = failure
+        if isinstance(error, IncompatiblePeer) and error.code == "model":
+            error = self._explain_model(peer, address, spec, error)
+        if error is not None:
+            # What is still under way belongs to a pull that is over: only a new connection is free of it.
+            self._transport.reset(address)
+        seconds = self._clock.now() - started
+        return Outcome(peer, run.complete, error, seconds, run.nbytes, run.payload_nbytes)
+
+    def close(self) -> None:
+        """Drop every connection."""
+        self._transport.close()
+
+    def _perform(self, address: str, actions: list[Action], run: _Run) -> None:
+        for action in actions:
+            match action:
+                case Send(request_id, request):
+                    self._send(address, request_id, request)
+                case Accept(offset, shard):
+                    run.sink(offset, shard)
+                case Complete(snapshot):
+                    run.complete = snapshot
+                case Fail(error):
+                    raise error
+                case Begin():
+                    pass
+
+    def _send(self, address: str, request_id: int, request: Request) -> None:
+        self._transport.send(address, [encode(Envelope(request_id, self._cluster, self._node, request))])
+
+    def _decode(self, peer: str, frames: list[memoryview]) -> Envelope:
+        if not frames:
+            raise ProtocolError(f"{peer}: sent an empty reply")
+        try:
+            return decode(frames[0])
+        except ProtocolError as error:
+            raise ProtocolError(f"{peer}: {error.message}", "is this really a p2pdl node?") from None
+
+    def _explain_model(self, peer: NodeId, address: str, spec: WeightSpec, error: IncompatiblePeer) -> IncompatiblePeer:
+        try:
+            reply, frames = self.ask(address, SpecRequest(), timeout=5.0)
+            rows = b"".join(frames).decode().split("\n") if isinstance(reply, SpecReply) else []
+        except (PeerError, UnicodeDecodeError):
+            return error
+        difference = spec.first_difference(rows)
+        text = f"{peer}: trains another model: {difference}" if difference else error.message
+        return IncompatiblePeer(text, "give every node the same `model` and data shape", code="model")
+
+
+@dataclass(slots=True)
+class _Run:
+    sink: Sink
+    complete: SnapshotReply | None = None
+    nbytes: int = 0
+    payload_nbytes: int = 0

@@ -1,0 +1,82 @@
+"""From the frames of a request to the frames of its reply: the whole server but for its socket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from p2pdl.errors import IncompatiblePeer, ProtocolError
+from p2pdl.protocol.messages import Envelope, Refusal, Reply
+from p2pdl.protocol.serving import Payload, Serving, refusal
+from p2pdl.transport.contract import Frames
+from p2pdl.wire import decode, encode
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply, ready to be sent.
+
+    Attributes:
+        frames: Header and payload.
+        nbytes: Bytes of all frames.
+        payload_nbytes: Bytes of the payload alone.
+        refused: The code, if the reply is a refusal.
+    """
+
+    frames: Frames
+    nbytes: int
+    payload_nbytes: int
+    refused: str
+
+
+class Answerer:
+    """Turns requests into replies; whatever is sent to it, it answers and never raises.
+
+    Args:
+        cluster: This node's cluster.
+        node: This node's name.
+        serving: What to answer.
+    """
+
+    def __init__(self, cluster: str, node: str, serving: Serving) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._serving = serving
+
+    def __call__(self, frames: Sequence[memoryview], now: float) -> Answer:
+        """Answer one request.
+
+        Args:
+            frames: What somebody sent: one header frame, if it is a request.
+            now: Seconds of the machine's monotonic clock.
+        """
+        request_id = 0
+        payload: Payload = ()
+        reply: Reply
+        try:
+            if len(frames) != 1:
+                raise ProtocolError(f"a request is one frame, not {len(frames)}")
+            envelope = decode(frames[0])
+            request_id = envelope.id
+            reply, payload = self._serving.on_request(envelope, now)
+        except IncompatiblePeer as error:
+            reply = refusal("protocol-version", error.message)
+        except ProtocolError as error:
+            reply = refusal("bad-request", error.message)
+        except Exception:
+            # A REP socket that received must send: whatever goes wrong here, the next peer is to be served.
+            log.exception("a request could not be answered")
+            reply = refusal("internal")
+        header = encode(Envelope(request_id, self._cluster, self._node, reply))
+        nbytes = sum(len(frame) if isinstance(frame, bytes) else frame.nbytes for frame in payload)
+        return Answer(
+            [header, *payload], len(header) + nbytes, nbytes, reply.code if isinstance(reply, Refusal) else ""
+        )
+
+
+def reply_only(answerer: Answerer) -> Callable[[Sequence[memoryview], float], Frames]:
+    """The answerer as a handler of the in-memory network."""
+    return lambda frames, now: answerer(frames, now).frames

@@ -1,0 +1,108 @@
+"""Life of the server process: bind, say so, answer until told to stop or until the supervisor is gone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+
+from p2pdl.clock import MonotonicClock
+from p2pdl.errors import P2pdlError
+from p2pdl.lifeline import end_with_parent
+from p2pdl.protocol.serving import Serving
+from p2pdl.server.answer import Answerer
+from p2pdl.server.view import StoreView
+from p2pdl.store.layout import Word
+from p2pdl.store.reader import StoreReader
+from p2pdl.transport.zeromq import ZmqServer
+
+POLL_SECONDS = 0.25
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What a server process is told on its command line.
+
+    Attributes:
+        cluster: The node's cluster.
+        node: The node's name.
+        bind: `host:port` to listen on.
+        store: File descriptor of the weight store.
+        lifeline: File descriptor of a pipe that closes when the supervisor is gone.
+        ready: File descriptor to write one line to: empty when listening, else what went wrong, as JSON.
+        log: Path of the node's log file; empty for standard error only.
+    """
+
+    cluster: str
+    node: str
+    bind: str
+    store: int
+    lifeline: int
+    ready: int
+    log: str = ""
+
+    def to_argument(self) -> str:
+        """The settings as one command line argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_argument(cls, argument: str) -> ServerSettings:
+        """The settings out of the command line argument."""
+        return cls(**json.loads(argument))
+
+
+def run(settings: ServerSettings) -> int:
+    """Serve until SIGTERM; returns the exit code."""
+    end_with_parent(settings.lifeline)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    _log_to(settings)
+    try:
+        transport = ZmqServer(settings.bind)
+    except P2pdlError as error:
+        _say_ready(settings.ready, json.dumps([type(error).__name__, error.message, error.remedy]))
+        return error.exit_code
+    clock = MonotonicClock()
+    store = StoreReader(settings.store)
+    store.count(Word.SERVER_STARTS)
+    view = StoreView(store)
+    answerer = Answerer(settings.cluster, settings.node, Serving(settings.cluster, view))
+    _say_ready(settings.ready, "")
+    while not stopping:
+        frames = transport.receive(POLL_SECONDS)
+        if frames is None:
+            continue
+        answer = answerer(frames, clock.now())
+        transport.reply(answer.frames)
+        store.count(Word.REQUESTS)
+        store.count(Word.BYTES_SENT, answer.nbytes)
+        store.count(Word.PAYLOAD_SENT, answer.payload_nbytes)
+        if answer.refused:
+            store.count(Word.REFUSALS)
+            view.refusals[answer.refused] += 1
+    transport.close()
+    return 0
+
+
+def _log_to(settings: ServerSettings) -> None:
+    handler = logging.FileHandler(Path(settings.log)) if settings.log else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s server  %(levelname)-7s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+
+
+def _say_ready(descriptor: int, text: str) -> None:
+    os.write(descriptor, text.encode() + b"\n")
+    os.close(descriptor)

@@ -1,0 +1,107 @@
+"""What the server knows of its node, read out of the store."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import xxhash
+
+from p2pdl.protocol.messages import STATES, StatusReply
+from p2pdl.spec import Snapshot
+from p2pdl.store.layout import Word
+from p2pdl.store.reader import StoreReader
+from p2pdl.types import JsonObject
+
+
+class StoreView:
+    """A node's weights and status as its server sees them; a `NodeView`.
+
+    Args:
+        store: The store that the node's trainer writes.
+    """
+
+    def __init__(self, store: StoreReader) -> None:
+        self._store = store
+        self._spec_digest = ""
+        self.refusals: Counter[str] = Counter()
+
+    def incarnation(self) -> str:
+        """See `NodeView.incarnation`."""
+        return self._store.incarnation
+
+    def spec_digest(self) -> str:
+        """See `NodeView.spec_digest`."""
+        if not self._spec_digest and self._store.is_ready:
+            self._spec_digest = xxhash.xxh3_128_hexdigest(self._store.spec_rows())
+        return self._spec_digest
+
+    def spec_rows(self) -> bytes:
+        """See `NodeView.spec_rows`."""
+        return self._store.spec_rows()
+
+    def newest_version(self) -> int | None:
+        """See `VersionSource.newest_version`."""
+        return self._store.newest_version()
+
+    def load(self) -> Snapshot | None:
+        """See `VersionSource.load`."""
+        return self._store.load()
+
+    def status(self, now: float) -> StatusReply:
+        """What the trainer last wrote, and the server's own counters."""
+        block = self._store.status()
+        written: JsonObject = json.loads(block) if block else {}
+        figures = dict(written.get("figures", {}))
+        for word in (Word.BYTES_SENT, Word.REQUESTS, Word.REFUSALS, Word.SERVER_STARTS):
+            figures[word.name.lower()] = self._store.counter(word)
+        figures.update({f"refused_{code}": count for code, count in self.refusals.items()})
+        return StatusReply(
+            incarnation=self._store.incarnation,
+            state=written.get("state", STATES[0]),
+            step=written.get("step", 0),
+            steps=written.get("steps", 0),
+            samples=written.get("samples", 0),
+            loss=written.get("loss"),
+            age=max(0.0, now - written.get("written", now)),
+            figures=figures,
+            peers=tuple(written.get("peers", ())),
+        )
+
+
+def status_block(
+    *,
+    now: float,
+    state: str,
+    step: int = 0,
+    steps: int = 0,
+    samples: int = 0,
+    loss: float | None = None,
+    figures: dict[str, Any] | None = None,
+    peers: list[dict[str, Any]] | None = None,
+) -> bytes:
+    """The status block as `StoreView.status` reads it.
+
+    Args:
+        now: Seconds of the machine's monotonic clock.
+        state: One of `STATES`.
+        step: Optimizer steps done.
+        steps: Optimizer steps to do.
+        samples: Training samples seen.
+        loss: Smoothed training loss, or None; a value that is not finite is written as None.
+        figures: Further scalars.
+        peers: One small map for each peer.
+    """
+    finite = loss if loss is not None and abs(loss) < float("inf") else None
+    block = dict(
+        written=now,
+        state=state,
+        step=step,
+        steps=steps,
+        samples=samples,
+        loss=finite,
+        figures=figures or {},
+        peers=peers or [],
+    )
+    return json.dumps(block).encode()

@@ -1,0 +1,191 @@
+"""The trainer's end of the store: publishes versions, never waits, never overwrites what is being read."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import xxhash
+
+from p2pdl.clock import Clock, MonotonicClock
+from p2pdl.errors import StoreError
+from p2pdl.spec import WeightSpec, vector_digest
+from p2pdl.store import memory
+from p2pdl.store.layout import (
+    HEADER_BYTES,
+    PAGE,
+    SLOT_HEADER_BYTES,
+    SLOT_HEADER_OFFSET,
+    SLOTS,
+    SPEC_OFFSET,
+    STATUS_LIMIT,
+    STATUS_OFFSET,
+    Layout,
+    SlotWord,
+    Word,
+)
+from p2pdl.types import Float32Vector
+
+
+class StatusWriter:
+    """Writes the status block, which exists before the model does.
+
+    Args:
+        descriptor: The store's file descriptor; stays the caller's.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = mmap.mmap(descriptor, HEADER_BYTES)
+        self._words = memoryview(self._map).cast("Q")
+
+    def write(self, status: bytes) -> None:
+        """Replace the status.
+
+        Args:
+            status: At most `STATUS_LIMIT` bytes.
+        """
+        if len(status) > STATUS_LIMIT:
+            raise StoreError(f"a status of {len(status)} bytes is over the limit of {STATUS_LIMIT}")
+        first = STATUS_OFFSET // 8
+        sequence = self._words[first] | 1
+        self._words[first] = sequence
+        self._map[STATUS_OFFSET + 24 : STATUS_OFFSET + 24 + len(status)] = status
+        self._words[first + 1] = len(status)
+        self._words[first + 2] = xxhash.xxh3_64_intdigest(status)
+        self._words[first] = sequence + 1
+
+    def close(self) -> None:
+        """Unmap the block."""
+        self._words.release()
+        self._map.close()
+
+
+class StoreWriter:
+    """Publishes versions of a model's weights.
+
+    Args:
+        descriptor: The store's file descriptor; stays the caller's.
+        spec: The model's layout; a store keeps the layout of its first trainer.
+        clock: Source of the publication times.
+
+    Raises:
+        StoreTooLarge: The machine does not have the memory.
+        StoreError: The store was made for another model.
+    """
+
+    def __init__(self, descriptor: int, spec: WeightSpec, clock: Clock | None = None) -> None:
+        self._clock = clock or MonotonicClock()
+        rows = "\n".join(spec.rows()).encode()
+        layout = Layout(spec.size, len(rows))
+        if os.fstat(descriptor).st_size < layout.total_bytes:
+            memory.grow(descriptor, layout.total_bytes)
+            memory.seal(descriptor)
+        self._map = mmap.mmap(descriptor, layout.total_bytes)
+        self._header = memoryview(self._map)[:PAGE].cast("Q")
+        if self._header[Word.READY] and self._map[SPEC_OFFSET : SPEC_OFFSET + len(rows)] != rows:
+            raise StoreError("this store was made for another model")
+        self._map[SPEC_OFFSET : SPEC_OFFSET + len(rows)] = rows
+        self._slots = [
+            np.frombuffer(self._map, np.float32, spec.size, layout.slot_offset(slot)) for slot in range(SLOTS)
+        ]
+        self._version = self._header[Word.NEWEST] // SLOTS
+        self._pinned: int | None = None
+        self._header[Word.ELEMENTS] = spec.size
+        self._header[Word.SPEC_BYTES] = len(rows)
+        self._header[Word.INCARNATION] = secrets.randbits(64) or 1
+        self._header[Word.READY] = 1
+
+    @property
+    def incarnation(self) -> str:
+        """Random name of this writer's life, as peers see it."""
+        return f"{self._header[Word.INCARNATION]:016x}"
+
+    @property
+    def newest_was_read(self) -> bool:
+        """True if the server has copied the newest version for somebody, or there is none yet."""
+        return self._header[Word.READ_VERSION] >= self._version
+
+    def counter(self, word: Word) -> int:
+        """One of the server's counters."""
+        return self._header[word]
+
+    def publish(
+        self,
+        fill: Callable[[Float32Vector], None],
+        *,
+        step: int,
+        samples: int,
+        loss: float,
+        final: bool = False,
+    ) -> int | None:
+        """Publish a new version.
+
+        Args:
+            fill: Writes the whole vector into the array it is given.
+            step: Optimizer steps behind the weights.
+            samples: Training samples behind them.
+            loss: Smoothed training loss; NaN if there is none yet.
+            final: True for the last weights of a finished node.
+
+        Returns:
+            The version, or None if every slot is the newest, being read or pinned: this one is skipped.
+        """
+        slot = self._free_slot()
+        if slot is None:
+            return None
+        words = self._slot_words(slot)
+        words[SlotWord.SEQUENCE] |= 1
+        vector = self._slots[slot]
+        fill(vector)
+        self._version += 1
+        words[SlotWord.VERSION] = self._version
+        words[SlotWord.STEP] = step
+        words[SlotWord.SAMPLES] = samples
+        words[SlotWord.LOSS] = bits(loss)
+        words[SlotWord.FINAL] = int(final)
+        words[SlotWord.DIGEST] = vector_digest(vector)
+        words[SlotWord.PUBLISHED] = bits(self._clock.now())
+        words[SlotWord.SEQUENCE] += 1
+        self._header[Word.NEWEST] = self._version * SLOTS + slot
+        return self._version
+
+    def pin_newest(self) -> Float32Vector:
+        """The newest version's vector, read-only, which stays as it is until `unpin`.
+
+        Raises:
+            StoreError: Nothing has been published.
+        """
+        if not self._version:
+            raise StoreError("nothing has been published yet")
+        self._pinned = self._header[Word.NEWEST] % SLOTS
+        view = self._slots[self._pinned].view()
+        view.flags.writeable = False
+        return view
+
+    def unpin(self) -> None:
+        """Let the pinned slot be used again."""
+        self._pinned = None
+
+    def close(self) -> None:
+        """Unmap the store, as soon as no pinned vector is in use any more."""
+        self._slots.clear()
+        self._header.release()
+
+    def _free_slot(self) -> int | None:
+        newest = self._header[Word.NEWEST] % SLOTS if self._header[Word.NEWEST] else None
+        reading = self._header[Word.READING] - 1
+        taken = {newest, reading, self._pinned}
+        return next((slot for slot in range(SLOTS) if slot not in taken), None)
+
+    def _slot_words(self, slot: int) -> memoryview:
+        first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8
+        return self._header[first : first + SLOT_HEADER_BYTES // 8]
+
+
+def bits(value: float) -> int:
+    """The bits of a double as an integer."""
+    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
