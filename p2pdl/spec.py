@@ -134,7 +134,7 @@ class SnapshotInfo:
     """What describes one published version of a node's weights.
 
     Attributes:
-        version: Counter of publications in this incarnation, from 1.
+        version: Counter of publications, from 1; it goes on where an earlier trainer over the same store stopped.
         step: Optimizer steps behind these weights.
         samples: Training samples behind these weights.
         loss: Smoothed training loss at that moment; NaN before the first step.

@@ -1,0 +1,1 @@
+"""Composition of a node: the supervisor, which starts and watches, and what its trainer process does."""

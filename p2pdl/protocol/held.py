@@ -32,6 +32,12 @@ class _Held:
     snapshot: Snapshot
     leases: dict[NodeId, float] = field(default_factory=dict)
 
+    def lease(self, puller: NodeId, now: float) -> None:
+        if puller not in self.leases:
+            # Names are the askers' own choice: those that have gone must not pile up.
+            self.leases = {name: until for name, until in self.leases.items() if until > now}
+        self.leases[puller] = now + LEASE_SECONDS
+
     def is_leased(self, now: float) -> bool:
         return any(until > now for until in self.leases.values())
 
@@ -62,7 +68,7 @@ class HeldVersions:
         held = self._held[max(self._held)]
         for other in self._held.values():
             other.leases.pop(puller, None)
-        held.leases[puller] = now + LEASE_SECONDS
+        held.lease(puller, now)
         return held.snapshot
 
     def get(self, version: int, puller: NodeId, now: float) -> Snapshot | None:
@@ -70,7 +76,7 @@ class HeldVersions:
         held = self._held.get(version)
         if held is None:
             return None
-        held.leases[puller] = now + LEASE_SECONDS
+        held.lease(puller, now)
         return held.snapshot
 
     def end_lease(self, version: int, puller: NodeId) -> None:
@@ -79,7 +85,7 @@ class HeldVersions:
             self._held[version].leases.pop(puller, None)
 
     def forget(self) -> None:
-        """Drop everything: the trainer has begun another life, whose versions count from 1 again."""
+        """Drop everything: what peers know of the trainer's former life tells them nothing about this one."""
         self._held.clear()
 
     def _make_room(self, now: float) -> bool:

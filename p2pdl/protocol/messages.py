@@ -147,8 +147,11 @@ class Refusal:
 
 
 STATES = ("starting", "ready", "training", "finished", "merged", "stopped", "failed")
-"""starting: building its model · ready: waiting for others that start · training · finished: all steps done, final weights served · merged: final merge done ·
-stopped: ended early on request · failed."""
+"""What a node can be doing.
+
+starting: building its model · ready: waiting for others that start · training · finished: all steps done, final
+weights served · merged: final merge done · stopped: ended early on request · failed.
+"""
 
 REFUSALS = {
     "bad-request": "the request is not of this protocol",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from p2pdl.errors import PeerError
+from p2pdl.topology.contract import Topology
 from p2pdl.types import NodeId
 
 FIRST_PAUSE = 0.5
@@ -17,18 +17,11 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 """Seconds: however often a peer failed, it is asked again after this."""
 
-TRANSIENT_CODES = frozenset({"version-gone", "not-ready"})
+DOUBLINGS = 16
+"""More than enough to reach `LONGEST_PAUSE`; a power that grew for ever would overflow after a night of failures."""
+
+TRANSIENT_CODES = frozenset({"version-gone", "not-ready", "not-trained-yet"})
 """Refusals of a healthy peer: worth a short pause, not a growing one."""
-
-
-class Choice(Protocol):
-    """The part of a topology that is needed here."""
-
-    def choose(
-        self, self_id: NodeId, alive: Iterable[NodeId], round: int, rng: np.random.Generator
-    ) -> tuple[NodeId, ...]:
-        """The peers to pull from in this round."""
-        ...
 
 
 @dataclass(slots=True)
@@ -64,7 +57,7 @@ class Neighbours:
         rng: Source of the topology's chance and of the pauses' jitter.
     """
 
-    def __init__(self, self_id: NodeId, peers: Iterable[NodeId], topology: Choice, rng: np.random.Generator) -> None:
+    def __init__(self, self_id: NodeId, peers: Iterable[NodeId], topology: Topology, rng: np.random.Generator) -> None:
         self._self_id = self_id
         self._topology = topology
         self._rng = rng
@@ -99,6 +92,6 @@ class Neighbours:
             return False
         record.state = "failing"
         record.failures += 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (record.failures - 1))
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(record.failures - 1, DOUBLINGS))
         record.pause_until = now + pause * self._rng.uniform(0.75, 1.25)
         return changed

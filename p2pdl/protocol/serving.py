@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Protocol
 
 from p2pdl.protocol.held import HeldVersions, VersionSource
@@ -100,7 +101,7 @@ class Serving:
             version=info.version,
             step=info.step,
             samples=info.samples,
-            loss=info.loss if info.loss == info.loss else None,
+            loss=info.loss if isfinite(info.loss) else None,
             final=info.final,
             digest=info.digest,
             size=snapshot.vector.size,

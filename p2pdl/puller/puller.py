@@ -77,7 +77,7 @@ class Puller:
         self._thread.join()
 
     def _run(self) -> None:
-        requester = self._make_requester()
+        requester: Requester | None = None
         try:
             while True:
                 with self._changed:
@@ -86,18 +86,22 @@ class Puller:
                         return
                     assert self._job is not None
                     peer, address, sink = self._job
-                outcome = self._pull(requester, peer, address, sink)
+                try:
+                    requester = requester or self._make_requester()
+                    outcome = requester.pull(peer, address, self._spec, self._settings, sink, lambda: self._called_off)
+                except Exception as error:
+                    # The trainer outlives any fault of an exchange; the log has what went wrong here.
+                    log.exception("pulling %s failed in an unforeseen way", peer)
+                    text = f"{peer}: {type(error).__name__}: {error}"
+                    failure = PeerError(text, "please report this", code="internal")
+                    outcome = Outcome(peer, None, failure, 0.0, 0, 0)
+                    if requester is not None:
+                        # Its connection may be full of replies to a pull that nobody follows any more.
+                        requester.close()
+                        requester = None
                 with self._changed:
                     self._outcome = outcome
                     self._changed.notify_all()
         finally:
-            requester.close()
-
-    def _pull(self, requester: Requester, peer: NodeId, address: str, sink: Sink) -> Outcome:
-        try:
-            return requester.pull(peer, address, self._spec, self._settings, sink, lambda: self._called_off)
-        except Exception as error:
-            # The trainer outlives any fault of an exchange; the log has what went wrong here.
-            log.exception("pulling %s failed in an unforeseen way", peer)
-            failure = PeerError(f"{peer}: {type(error).__name__}: {error}", "please report this", code="internal")
-            return Outcome(peer, None, failure, 0.0, 0, 0)
+            if requester is not None:
+                requester.close()

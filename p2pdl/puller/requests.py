@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from p2pdl.clock import Clock
 from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send
-from p2pdl.protocol.messages import Envelope, Refusal, Reply, Request, SnapshotReply, SpecReply, SpecRequest
+from p2pdl.protocol.messages import (
+    Envelope,
+    RangeReply,
+    Refusal,
+    Reply,
+    Request,
+    SnapshotReply,
+    SpecReply,
+    SpecRequest,
+    StatusReply,
+)
 from p2pdl.protocol.pull import Pull, PullSettings
 from p2pdl.spec import WeightSpec
 from p2pdl.transport.contract import ClientTransport
@@ -61,7 +71,7 @@ class Requester:
         self._ids: Iterator[int] = itertools.count(1)
 
     def ask(self, address: str, request: Request, timeout: float) -> tuple[Reply, list[memoryview]]:
-        """Ask one question.
+        """Ask one peer one question.
 
         Args:
             address: `host:port`.
@@ -71,23 +81,49 @@ class Requester:
         Raises:
             PeerError: No answer, a refusal, or something else than an answer.
         """
-        request_id = next(self._ids)
-        self._send(address, request_id, request)
+        answer = self.ask_all([address], request, timeout)[address]
+        if isinstance(answer, PeerError):
+            raise answer
+        return answer
+
+    def ask_all(
+        self, addresses: Iterable[str], request: Request, timeout: float
+    ) -> dict[str, tuple[Reply, list[memoryview]] | PeerError]:
+        """Ask many peers the same question at once.
+
+        Args:
+            addresses: `host:port` of each.
+            request: The question.
+            timeout: Seconds to wait for all the answers.
+
+        Returns:
+            For each address its reply and payload, or why there is none.
+        """
+        answers: dict[str, tuple[Reply, list[memoryview]] | PeerError] = {}
+        asked: dict[str, int] = {}
+        for address in addresses:
+            asked[address] = next(self._ids)
+            try:
+                self._send(address, asked[address], request)
+            except PeerError as error:
+                answers[address] = error
         give_up_at = self._clock.now() + timeout
-        while (left := give_up_at - self._clock.now()) > 0:
+        while len(answers) < len(asked) and (left := give_up_at - self._clock.now()) > 0:
             received = self._transport.receive(left)
-            if received is None or received.address != address:
+            if received is None or received.address not in asked:
                 continue
-            envelope = self._decode(address, received.frames)
-            if envelope.id != request_id:
+            try:
+                envelope = self._decode(received.address, received.frames)
+            except PeerError as error:
+                answers[received.address] = error
                 continue
-            if isinstance(envelope.message, Refusal):
-                raise PeerRefused(f"{address}: {envelope.message.message}", code=envelope.message.code)
-            return envelope.message, received.frames[1:]  # type: ignore[return-value]
-        self._transport.reset(address)
-        raise PeerTimeout(
-            f"{address}: no answer within {timeout:g} s", "is the node running, and is its address reachable?"
-        )
+            if envelope.id == asked[received.address]:
+                answers[received.address] = self._answer(received.address, envelope, received.frames[1:])
+        for address in asked.keys() - answers.keys():
+            self._transport.reset(address)
+            text = f"{address}: no answer within {timeout:g} s"
+            answers[address] = PeerTimeout(text, "is the node running, and is its address reachable from here?")
+        return answers
 
     def pull(
         self,
@@ -165,6 +201,16 @@ class Requester:
             return decode(frames[0])
         except ProtocolError as error:
             raise ProtocolError(f"{peer}: {error.message}", "is this really a p2pdl node?") from None
+
+    def _answer(
+        self, address: str, envelope: Envelope, payload: list[memoryview]
+    ) -> tuple[Reply, list[memoryview]] | PeerError:
+        match envelope.message:
+            case Refusal(code, message):
+                return PeerRefused(f"{address}: refused: {message}", code=code)
+            case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() as reply:
+                return reply, payload
+        return ProtocolError(f"{address}: answered with a {type(envelope.message).__name__}")
 
     def _explain_model(self, peer: NodeId, address: str, spec: WeightSpec, error: IncompatiblePeer) -> IncompatiblePeer:
         try:

@@ -67,14 +67,22 @@ class Answerer:
         except ProtocolError as error:
             reply = refusal("bad-request", error.message)
         except Exception:
-            # A REP socket that received must send: whatever goes wrong here, the next peer is to be served.
-            log.exception("a request could not be answered")
-            reply = refusal("internal")
+            reply = self._failed()
+        try:
+            return self._answer(request_id, reply, payload)
+        except Exception:
+            return self._answer(request_id, self._failed(), ())
+
+    def _failed(self) -> Refusal:
+        # A REP socket that received must send: whatever went wrong here, the next peer is to be served.
+        log.exception("a request could not be answered")
+        return refusal("internal")
+
+    def _answer(self, request_id: int, reply: Reply, payload: Payload) -> Answer:
         header = encode(Envelope(request_id, self._cluster, self._node, reply))
         nbytes = sum(len(frame) if isinstance(frame, bytes) else frame.nbytes for frame in payload)
-        return Answer(
-            [header, *payload], len(header) + nbytes, nbytes, reply.code if isinstance(reply, Refusal) else ""
-        )
+        refused = reply.code if isinstance(reply, Refusal) else ""
+        return Answer([header, *payload], len(header) + nbytes, nbytes, refused)
 
 
 def reply_only(answerer: Answerer) -> Callable[[Sequence[memoryview], float], Frames]:

@@ -77,7 +77,7 @@ def run(settings: ServerSettings) -> int:
         return error.exit_code
     clock = MonotonicClock()
     store = StoreReader(settings.store)
-    store.count(Word.SERVER_STARTS)
+    store.take_over()
     view = StoreView(store)
     answerer = Answerer(settings.cluster, settings.node, Serving(settings.cluster, view))
     _say_ready(settings.ready, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from math import isfinite
 from typing import Any
 
 import xxhash
@@ -89,19 +90,24 @@ def status_block(
         step: Optimizer steps done.
         steps: Optimizer steps to do.
         samples: Training samples seen.
-        loss: Smoothed training loss, or None; a value that is not finite is written as None.
+        loss: Smoothed training loss, or None.
         figures: Further scalars.
         peers: One small map for each peer.
+
+    Numbers that are not finite are written as None, since no peer would accept them.
     """
-    finite = loss if loss is not None and abs(loss) < float("inf") else None
     block = dict(
         written=now,
         state=state,
         step=step,
         steps=steps,
         samples=samples,
-        loss=finite,
-        figures=figures or {},
-        peers=peers or [],
+        loss=_finite(loss),
+        figures={name: _finite(figure) for name, figure in (figures or {}).items()},
+        peers=[{name: _finite(value) for name, value in peer.items()} for peer in peers or []],
     )
     return json.dumps(block).encode()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value

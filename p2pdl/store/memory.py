@@ -24,7 +24,11 @@ def create() -> int:
     else:
         descriptor, path = tempfile.mkstemp(prefix="p2pdl-weights-")
         os.unlink(path)
-    grow(descriptor, HEADER_BYTES)
+    try:
+        grow(descriptor, HEADER_BYTES)
+    except BaseException:
+        os.close(descriptor)
+        raise
     os.pwrite(descriptor, MAGIC.to_bytes(8, "little"), 8 * Word.MAGIC)
     return descriptor
 
@@ -54,5 +58,5 @@ def seal(descriptor: int) -> None:
     """Fix the size for good, where the system can: nobody's mapping can lose its pages."""
     if hasattr(fcntl, "F_ADD_SEALS"):
         # EPERM: sealed before, by an earlier trainer over the same memory. EINVAL: not a memfd.
-        with contextlib.suppress(PermissionError, OSError):
+        with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)

@@ -42,7 +42,11 @@ class StoreReader:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, HEADER_BYTES)
         self._header = memoryview(self._map)[:PAGE].cast("Q")
+
+    def take_over(self) -> None:
+        """Become the reader that serves the store, in place of one that may have died in the middle of a copy."""
         self._header[Word.READING] = 0
+        self.count(Word.SERVER_STARTS)
 
     @property
     def is_ready(self) -> bool:

@@ -81,12 +81,16 @@ class StoreWriter:
         self._clock = clock or MonotonicClock()
         rows = "\n".join(spec.rows()).encode()
         layout = Layout(spec.size, len(rows))
-        if os.fstat(descriptor).st_size < layout.total_bytes:
+        size = os.fstat(descriptor).st_size
+        if size == HEADER_BYTES:
             memory.grow(descriptor, layout.total_bytes)
             memory.seal(descriptor)
+        elif size != layout.total_bytes:
+            raise StoreError("this store was made for another model")
         self._map = mmap.mmap(descriptor, layout.total_bytes)
         self._header = memoryview(self._map)[:PAGE].cast("Q")
-        if self._header[Word.READY] and self._map[SPEC_OFFSET : SPEC_OFFSET + len(rows)] != rows:
+        stored = self._map[SPEC_OFFSET : SPEC_OFFSET + self._header[Word.SPEC_BYTES]]
+        if self._header[Word.READY] and stored != rows:
             raise StoreError("this store was made for another model")
         self._map[SPEC_OFFSET : SPEC_OFFSET + len(rows)] = rows
         self._slots = [
@@ -174,6 +178,7 @@ class StoreWriter:
         """Unmap the store, as soon as no pinned vector is in use any more."""
         self._slots.clear()
         self._header.release()
+        del self._map
 
     def _free_slot(self) -> int | None:
         newest = self._header[Word.NEWEST] % SLOTS if self._header[Word.NEWEST] else None

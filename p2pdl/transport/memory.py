@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ Handler = Callable[[list[memoryview], float], Frames | None]
 
 Arrival = Callable[[Received, float], None]
 """Takes a reply: (reply, now)."""
+
+PAUSE_STEP = 0.05
+"""Seconds of virtual time after which a paused address is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class MemoryNetwork:
         self._count = 0
         self._free_at: dict[str, float] = {}
         self._last_arrival: dict[tuple[str, str], float] = {}
+        self._waiting: dict[str, deque[Callable[[], None]]] = {}
 
     def serve(self, address: str, handler: Handler) -> None:
         """Let `handler` answer the requests to `address`."""
@@ -128,15 +133,25 @@ class MemoryNetwork:
         """Carry a request there and its reply back."""
 
         def answer(request: list[memoryview]) -> None:
-            if target in self.faults.paused:
-                self.at(self.clock.now() + 0.05, lambda: answer(request))
-                return
             handler = self._handlers.get(target)
             reply = handler(request, self.clock.now()) if handler else None
             if reply is not None:
                 self.transmit(target, source, reply, on_reply)
 
-        self.transmit(source, target, frames, answer)
+        def arrive(request: list[memoryview]) -> None:
+            waiting = self._waiting.setdefault(target, deque())
+            waiting.append(lambda: answer(request))
+            if len(waiting) == 1:
+                self._go_on(target)
+
+        self.transmit(source, target, frames, arrive)
+
+    def _go_on(self, target: str) -> None:
+        waiting = self._waiting[target]
+        while waiting and target not in self.faults.paused:
+            waiting.popleft()()
+        if waiting:
+            self.at(self.clock.now() + PAUSE_STEP, lambda: self._go_on(target))
 
     def _note(self, event: str, source: str, target: str, nbytes: int) -> None:
         self.journal.append(Entry(self.clock.now(), event, source, target, nbytes))

@@ -52,7 +52,7 @@ class ZmqClient:
         for address, socket in self._sockets.items():
             if ready.get(socket):
                 parts = socket.recv_multipart(copy=False)
-                return Received(address, [part.buffer for part in parts[1:]])
+                return Received(address, [part.buffer.toreadonly() for part in parts[1:]])
         return None
 
     def reset(self, address: str) -> None:
@@ -128,7 +128,7 @@ class ZmqServer:
         """See `ServerTransport.receive`."""
         if not self._socket.poll(max(0, round(timeout * 1000))):
             return None
-        return [part.buffer for part in self._socket.recv_multipart(copy=False)]
+        return [part.buffer.toreadonly() for part in self._socket.recv_multipart(copy=False)]
 
     def reply(self, frames: Frames) -> None:
         """See `ServerTransport.reply`. A requester that has gone makes no difference."""

@@ -30,7 +30,7 @@ def encode(envelope: Envelope) -> bytes:
     """Turn an envelope into a header frame.
 
     Raises:
-        ProtocolError: The header would be longer than a peer accepts.
+        ProtocolError: No peer would accept the header: a field is out of its limits, or the whole is too long.
     """
     message = envelope.message
     header: dict[str, Any] = {
@@ -41,6 +41,8 @@ def encode(envelope: Envelope) -> bytes:
         "node": envelope.node,
     }
     header.update((field.name, getattr(message, field.name)) for field in fields(message))
+    for name, kind in (_ENVELOPE_KINDS | _field_kinds(MESSAGE_TYPES[header["type"]])).items():
+        _checked(header, name, kind)
     frame: bytes = msgpack.packb(header)
     if len(frame) > HEADER_LIMIT:
         raise ProtocolError(f"a header of {len(frame)} bytes is over the limit of {HEADER_LIMIT}")
@@ -72,7 +74,7 @@ def decode(frame: bytes | memoryview) -> Envelope:
     kinds = _field_kinds(message_type)
     unknown = header.keys() - kinds.keys() - _ENVELOPE_KINDS.keys()
     if unknown:
-        raise ProtocolError(f"{envelope['type']}: unknown field {sorted(unknown)[0]!r:.80}")
+        raise ProtocolError(f"{envelope['type']}: unknown field {min(map(repr, unknown)):.80}")
     message: Message = message_type(**{name: _checked(header, name, kind) for name, kind in kinds.items()})
     return Envelope(envelope["id"], envelope["cluster"], envelope["node"], message)
 

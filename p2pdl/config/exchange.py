@@ -1,0 +1,173 @@
+"""How nodes exchange: the sections `gossip`, `compress` and `metrics` of the file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from p2pdl.config import texts
+from p2pdl.config.names import MaskName, MergeRuleName, TopologyName
+from p2pdl.config.setting import COUNT_LIMIT, Section, setting
+
+Interval = Annotated[tuple[float, float], Field(strict=False), AfterValidator(texts.ordered_interval)]
+NodeNames = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Gossip(Section):
+    """From whom a node pulls weights, when, and how it merges them; used with `strategy: gossip`."""
+
+    topology: TopologyName = setting(
+        "random",
+        meaning="Who pulls from whom: `ring` from the one before it in the list, `random` from nodes drawn anew "
+        "each time, `exponential` from the one 1, 2, 4, ... places before it in turn, `static` "
+        "from the neighbours in `graph`.",
+        trade_off="Averaging 512 nodes to a variance of 1e-4 takes about 7 rounds with three random peers, 9 with "
+        "`exponential`, 14 with one random peer and more than 400 with `ring`, which in turn needs the fewest "
+        "connections.",
+    )
+    peers: int = setting(
+        1,
+        ge=1,
+        le=COUNT_LIMIT,
+        unit="nodes",
+        meaning="From how many nodes each exchange pulls; for `topology: random` only, and fewer than there are nodes.",
+        trade_off="More mix faster, and each costs the bytes of a whole model.",
+    )
+    graph: dict[str, NodeNames] | None = setting(
+        None,
+        wanted="for each node the list of nodes that it pulls from, such as {node1: [node2], node2: [node1]}",
+        default_text="not set",
+        meaning="The neighbours that each node pulls from; required by `topology: static`, refused by the others. "
+        "Every node has an entry; an empty list pulls from nobody.",
+        trade_off="Follows the real links between machines, and no longer adapts: where all neighbours of a node are "
+        "down it trains alone.",
+    )
+    merge: MergeRuleName = setting(
+        "contribution",
+        meaning="Weight of a neighbour's model: `mean` gives one half; `contribution` gives "
+        "`own_loss / (own_loss + peer_loss)`, so that the better model counts for more.",
+        trade_off="`contribution` gains where nodes differ much; it believes the loss that a peer states, within "
+        "`clamp`. `mean` believes nobody.",
+    )
+    clamp: Interval = setting(
+        (0.1, 0.9),
+        wanted="two numbers [low, high] with 0 <= low <= high <= 1",
+        meaning="Limits of the weight that `contribution` may give to a neighbour.",
+        trade_off="Wide lets a much better model take over at once; narrow limits what a peer with a false loss can "
+        "do. [0.5, 0.5] is the mean.",
+    )
+    exchange_every: int = setting(
+        1,
+        ge=1,
+        le=COUNT_LIMIT,
+        unit="steps",
+        meaning="Steps between the starts of two pulls. With `overlap` a new pull starts only when the last one ended.",
+        trade_off="1 keeps the nodes closest; more saves traffic, and the nodes drift further apart between merges.",
+    )
+    overlap: bool = setting(
+        True,
+        meaning="Pull while the step computes, and merge what has arrived; `false` is the paper's order: update, "
+        "request, wait for the answer or the time-out, merge.",
+        trade_off="`true` hides the network behind the computation and merges weights that are a few steps old; "
+        "`false` merges fresh weights, and every step waits for the slowest link.",
+    )
+    timeout: float = setting(
+        30.0,
+        gt=0,
+        le=86400,
+        unit="s",
+        meaning="Longest time for a whole pull of a model; then the node counts a failure and goes on.",
+        trade_off="Must exceed the model's bytes over the link's rate (80 MB at 300 Mbit/s: 2.2 s). With "
+        "`overlap: false` a dead peer costs this time.",
+    )
+    request_timeout: float = setting(
+        5.0,
+        gt=0,
+        le=86400,
+        unit="s",
+        meaning="Longest time without an answer to one range request within a pull.",
+        trade_off="Short notices a dead peer early; too short gives up on a busy one. One that exceeds `timeout` "
+        "never comes to bear.",
+    )
+    range_size: int = setting(
+        4,
+        ge=1,
+        le=4,
+        unit="MiB",
+        meaning="Bytes of the model in one range request.",
+        trade_off="Large has fewer round trips; small holds up a server with several clients for a shorter time, and "
+        "loses less when a transfer breaks.",
+    )
+    window: int = setting(
+        2,
+        ge=1,
+        le=16,
+        unit="requests",
+        meaning="Range requests in flight at once within one pull.",
+        trade_off="More hides the round trip of a long link; each takes one `range_size` of memory at both ends.",
+    )
+    start_wait: float = setting(
+        30.0,
+        ge=0,
+        le=86400,
+        unit="s",
+        meaning="Longest time that a node waits at its start for peers which are evidently starting as well.",
+        trade_off="Long lets slow machines begin together; 0 starts at once and takes what is there.",
+    )
+    linger: float = setting(
+        300.0,
+        ge=0,
+        le=604800,
+        unit="s",
+        meaning="Longest time that a node which has done its steps keeps serving the others before the final merge.",
+        trade_off="Long waits for slow machines, so that their weights are in the consensus; short frees this one.",
+    )
+    final_merge: bool = setting(
+        True,
+        meaning="End with the average of the final weights of all live nodes which have finished, weighted by their "
+        "samples, so that every node has the consensus model.",
+        trade_off="Costs one pull from every other node and waits up to `linger`; brings a few tenths of a point with "
+        "even data and many points with skewed data.",
+    )
+
+
+class Compress(Section):
+    """What is left out of the gradients before the optimizer applies them."""
+
+    mask: MaskName = setting(
+        "magnitude",
+        meaning="The mean threshold, variable by variable: `magnitude` keeps a gradient where its magnitude is at "
+        "least the mean magnitude, `signed` reads the rule to the letter (the value at least the mean value), "
+        "`none` keeps everything.",
+        trade_off="`magnitude` keeps less than half of the gradients as a rule and costs little accuracy; `signed` "
+        "drops nearly every negative gradient and hardly learns.",
+    )
+    error_feedback: bool = setting(
+        False,
+        meaning="Add what the mask dropped to the next step's gradients; without effect under `mask: none`.",
+        trade_off="Nothing is lost for good, and small steady gradients count in the end; takes one more copy of the "
+        "model in memory.",
+    )
+
+
+class Metrics(Section):
+    """What a node writes down while it trains."""
+
+    interval: float = setting(
+        1.0,
+        gt=0,
+        le=86400,
+        unit="s",
+        meaning="Time between two lines of `metrics.jsonl`.",
+        trade_off="Short shows more detail and writes larger files.",
+    )
+    evaluation_samples: int = setting(
+        10000,
+        ge=1,
+        le=COUNT_LIMIT,
+        unit="samples",
+        meaning="Each evaluation uses at most so many samples.",
+        trade_off="More gives a finer figure (10000 samples: about 0.2 points of standard error at 96 %) and takes "
+        "longer.",
+    )

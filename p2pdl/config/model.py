@@ -1,0 +1,96 @@
+"""The whole configuration: every section, the file it came from, and its way to another process.
+
+Mistakes that involve two keys are found in `checks`, so that one wrong key never hides them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from p2pdl.config import texts
+from p2pdl.config.exchange import Compress, Gossip, Metrics
+from p2pdl.config.names import StrategyName
+from p2pdl.config.sections import Cluster, Data, Model, NodeEntry, Train
+from p2pdl.config.setting import Section, setting
+from p2pdl.errors import NodeChoiceError
+
+
+class Settings(Section):
+    """Everything that a file may say."""
+
+    cluster: Cluster
+    nodes: Annotated[tuple[NodeEntry, ...], Field(strict=False), AfterValidator(texts.not_empty)] = setting(
+        wanted="a list of nodes, each with a name and an address",
+        example=[{"name": "node1", "address": "192.168.1.10:7101"}],
+        meaning="The nodes of the cluster, in an order that is the same on every machine.",
+        trade_off="More nodes share the work, and each has a smaller part of the data.",
+    )
+    model: Model = Field(default_factory=Model)
+    data: Data = Field(default_factory=Data)
+    train: Train = Field(default_factory=Train)
+    strategy: StrategyName = setting(
+        "gossip",
+        meaning="`gossip` trains with the other nodes; `single` trains this node alone, with the same trainer.",
+        trade_off="`single` is the baseline to compare with: no exchange, no waiting, and only the node's own part "
+        "of the data.",
+    )
+    gossip: Gossip = Field(default_factory=Gossip)
+    compress: Compress = Field(default_factory=Compress)
+    metrics: Metrics = Field(default_factory=Metrics)
+
+
+class Configuration(Settings):
+    """Settings that passed every check, and the file they stand in.
+
+    Attributes:
+        file: Absolute path of the file.
+    """
+
+    file: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file, from which relative paths count."""
+        return self.file.parent
+
+    @property
+    def runs_folder(self) -> Path:
+        """The folder in which each run leaves its folder."""
+        return self.resolve(self.cluster.runs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes' names, in the order of the file."""
+        return tuple(entry.name for entry in self.nodes)
+
+    def resolve(self, path: str | Path) -> Path:
+        """A path of the file as an absolute path; `~` is the user's home."""
+        return self.folder / Path(path).expanduser()
+
+    def node(self, name: str) -> NodeEntry:
+        """The entry of one node.
+
+        Raises:
+            NodeChoiceError: No node of the file has that name.
+        """
+        for entry in self.nodes:
+            if entry.name == name:
+                return entry
+        better = texts.nearest(name, self.names)
+        known = ", ".join(self.names)
+        raise NodeChoiceError(
+            f"{self.file} lists no node {name!r}; its nodes are {known}",
+            f"did you mean --name {better}?" if better else "use one of these names, or add the node to `nodes`",
+        )
+
+    def to_json(self) -> str:
+        """Everything, defaults included, for a process that must not read the file again."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> Configuration:
+        """The inverse of `to_json`."""
+        return cls.model_validate_json(text)

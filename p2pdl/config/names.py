@@ -1,0 +1,18 @@
+"""The names that a configuration may use for topologies, merge rules, partitions, models and the rest.
+
+They are written down here, and not read from the rooms that implement them, because reading them there
+would load those rooms (one of them TensorFlow) only to check a file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+StrategyName = Literal["gossip", "single"]
+TopologyName = Literal["ring", "random", "exponential", "static"]
+MergeRuleName = Literal["contribution", "mean"]
+MaskName = Literal["magnitude", "signed", "none"]
+PartitionName = Literal["iid", "dirichlet", "by-class", "all"]
+AugmentationName = Literal["none", "flip"]
+ModelName = Literal["mlp", "cnn", "vgg19"]
+SourceName = Literal["digits", "mnist", "cifar10", "cifar100", "fashion_mnist"]

@@ -1,0 +1,180 @@
+"""`p2pdl.Gossip`: a node whose training is a `model.fit` of the user's own."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from p2pdl.clock import MonotonicClock
+from p2pdl.config import Configuration, load
+from p2pdl.errors import P2pdlError
+from p2pdl.node.children import Lifeline, start_server
+from p2pdl.node.choice import claim_node
+from p2pdl.node.participation import Participation
+from p2pdl.node.run_folder import prepare_node_folder
+from p2pdl.server.view import status_block
+from p2pdl.store import memory
+from p2pdl.store.writer import StatusWriter
+from p2pdl.training.callback import GossipCallback
+from p2pdl.training.recorder import finite
+from p2pdl.types import JsonObject
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 1.0
+
+
+def Gossip(config: str | Path, name: str | None = None, *overrides: str) -> GossipCallback:  # noqa: N802
+    """A Keras callback that lets a model train with the other nodes of a cluster.
+
+    It starts this node's server process when `fit` begins, exchanges weights after every batch, and when `fit` ends
+    waits for the other nodes and leaves the model with the average of all. Of the file it uses the sections
+    `cluster`, `nodes` and `gossip`, and the seed; model, data and training are the script's own.
+
+    Args:
+        config: Path of the cluster's file.
+        name: This node's name; None to find the first entry of this machine that does not run yet.
+        *overrides: Settings as `section.key=value`.
+
+    Raises:
+        ConfigurationError: The file or an override is wrong.
+        StartupError: Keras does not run on TensorFlow.
+    """
+    configuration = load(Path(config), overrides)
+    return GossipCallback(lambda model: AttachedNode(configuration, name, model))
+
+
+class AttachedNode:
+    """One node, its server a child of the user's process.
+
+    Args:
+        configuration: The cluster.
+        name: The node's name, or None.
+        model: The built model that the user trains.
+
+    Raises:
+        StartupError: The node cannot start on this machine.
+    """
+
+    def __init__(self, configuration: Configuration, name: str | None, model: Any) -> None:
+        self._configuration = configuration
+        self._clock = MonotonicClock()
+        self._state = "starting"
+        self._step = self._samples = 0
+        self._status_due = 0.0
+        self._closed = False
+        self._claim = claim_node(configuration, name)
+        self._node = self._claim.node
+        self._folder = prepare_node_folder(configuration, self._node)
+        self._lifeline = Lifeline()
+        self._store = memory.create()
+        self._status = StatusWriter(self._store)
+        self._participation: Participation | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+        try:
+            self._server = self._start_server()
+            self._participation = Participation(configuration, self._node, self._store, model, self._clock)
+            self._participation.warm_up()
+            self._enter("ready")
+            self._participation.start_together(self._pause)
+            self._enter("training")
+        except BaseException:
+            self.close()
+            raise
+
+    def after_step(self, step: int, samples: int, loss: float) -> JsonObject:
+        """See `Session.after_step`."""
+        assert self._participation is not None
+        self._step, self._samples = step, samples
+        exchange = self._participation.exchange
+        exchange.after_step(step, samples, loss)
+        if self._clock.now() >= self._status_due:
+            self._write_status()
+            self._keep_server()
+        return {"merges": exchange.counters.merges, "merges_skipped": exchange.counters.merges_skipped}
+
+    def finish(self) -> None:
+        """See `Session.finish`."""
+        assert self._participation is not None
+        self._participation.exchange.publish_final()
+        self._enter("finished")
+        merged = None
+        if self._configuration.gossip.final_merge:
+            merged = self._participation.merge_finally(self._samples, self._pause)
+            log.info("final merge of %s", ", ".join(merged.nodes))
+        self._enter("merged")
+        self._participation.wait_until_served(self._pause)
+        summary = {
+            "node": self._node,
+            "strategy": self._configuration.strategy,
+            "state": "done",
+            "steps": self._step,
+            "samples": self._samples,
+            "smoothed_loss": self._participation.exchange.smoothed_loss,
+            "final_merge": {"nodes": merged.nodes, "missing": merged.missing} if merged else None,
+            **self._participation.summary(),
+        }
+        (self._folder / "summary.json").write_text(json.dumps(finite(summary), indent=2) + "\n")
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        if self._participation is not None:
+            self._participation.close()
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait()
+        self._status.close()
+        self._lifeline.close()
+        os.close(self._store)
+        self._claim.release()
+
+    def _start_server(self) -> subprocess.Popen[bytes]:
+        entry = self._configuration.node(self._node)
+        bind = str(entry.bind or entry.address)
+        cluster = self._configuration.cluster.name
+        return start_server(cluster, self._node, bind, self._store, self._lifeline, self._folder / "node.log")
+
+    def _keep_server(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            return
+        log.warning("the server process of %s ended; starting it again over the same weights", self._node)
+        try:
+            self._server = self._start_server()
+        except P2pdlError as error:
+            self._server = None
+            log.warning("%s; training goes on", error.message)
+
+    def _pause(self, seconds: float) -> bool:
+        self._write_status()
+        time.sleep(seconds)
+        return False
+
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self._write_status()
+
+    def _write_status(self) -> None:
+        self._status_due = self._clock.now() + STATUS_SECONDS
+        participation = self._participation
+        self._status.write(
+            status_block(
+                now=self._clock.now(),
+                state=self._state,
+                step=self._step,
+                samples=self._samples,
+                loss=participation.exchange.smoothed_loss if participation else None,
+                figures=finite(participation.figures()) if participation else {},  # type: ignore[arg-type]
+                peers=participation.peer_rows() if participation else [],
+            )
+        )

@@ -1,0 +1,150 @@
+"""Starts a node's two child processes over the same weight store."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import select
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from p2pdl import errors
+from p2pdl.errors import P2pdlError, ProcessDied
+from p2pdl.server.process import ServerSettings
+from p2pdl.types import NodeId
+
+READY_SECONDS = 20.0
+"""How long a server process may take until it listens; half a second is usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSettings:
+    """What a trainer process is told on its command line.
+
+    Attributes:
+        configuration: Path of the resolved configuration, JSON.
+        node: The node's name.
+        folder: The node's run folder.
+        store: File descriptor of the weight store.
+        lifeline: File descriptor of a pipe that closes when the supervisor is gone.
+    """
+
+    configuration: str
+    node: NodeId
+    folder: str
+    store: int
+    lifeline: int
+
+    def to_argument(self) -> str:
+        """The settings as one command line argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_argument(cls, argument: str) -> TrainerSettings:
+        """The settings out of the command line argument."""
+        return cls(**json.loads(argument))
+
+
+class Lifeline:
+    """A pipe whose writing end only this process holds: when it is gone, its children see the end of the file."""
+
+    def __init__(self) -> None:
+        self.reading, self._writing = os.pipe()
+
+    def close(self) -> None:
+        """Let the children go on without this process; they end at once."""
+        os.close(self.reading)
+        os.close(self._writing)
+
+
+def start_server(
+    cluster: str, node: NodeId, bind: str, store: int, lifeline: Lifeline, log: Path | None
+) -> subprocess.Popen[bytes]:
+    """Start a server process and wait until it listens.
+
+    Args:
+        cluster: The cluster's name.
+        node: The node's name.
+        bind: `host:port` to listen on.
+        store: The weight store's descriptor.
+        lifeline: Ends the server with this process.
+        log: The node's log file; None to log to standard error.
+
+    Raises:
+        StartupError: It cannot listen there.
+        ProcessDied: It ended, or did not say that it listens.
+    """
+    ready, ready_writing = os.pipe()
+    settings = ServerSettings(cluster, node, bind, store, lifeline.reading, ready_writing, str(log or ""))
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "p2pdl.server", settings.to_argument()],
+            pass_fds=(store, lifeline.reading, ready_writing),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    finally:
+        os.close(ready_writing)
+    try:
+        line = _read_line(ready, READY_SECONDS)
+    finally:
+        os.close(ready)
+    if line == "":
+        return process
+    process.kill()
+    process.wait()
+    if line is None:
+        raise ProcessDied(
+            f"the server process of {node} did not start to listen on {bind} within {READY_SECONDS:g} s",
+            "the node's log may say why" if log else "",
+        )
+    kind, message, remedy = json.loads(line)
+    error_class: type[P2pdlError] = getattr(errors, kind)
+    raise error_class(message, remedy)
+
+
+def start_trainer(settings: TrainerSettings, lifeline: Lifeline, threads: int) -> subprocess.Popen[bytes]:
+    """Start a trainer process.
+
+    Args:
+        settings: What to train.
+        lifeline: Ends the trainer with this process.
+        threads: Cores that its numerical libraries may use; 0 for all.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "p2pdl.node.trainer_process", settings.to_argument()],
+        pass_fds=(settings.store, lifeline.reading),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env=trainer_environment(threads),
+    )
+
+
+def trainer_environment(threads: int) -> dict[str, str]:
+    """This process's environment with what TensorFlow must find before it is loaded; what the user set stays."""
+    environment = dict(os.environ)
+    environment.setdefault("KERAS_BACKEND", "tensorflow")
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # TensorFlow leaves oneDNN off on some x86 processors, where it makes a step three times as fast.
+        environment.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if threads:
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    return environment
+
+
+def _read_line(descriptor: int, seconds: float) -> str | None:
+    """A line without its end; None if the other end closed or was silent for too long."""
+    give_up_at = time.monotonic() + seconds
+    received = b""
+    while not received.endswith(b"\n"):
+        readable, _, _ = select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))
+        piece = os.read(descriptor, 4096) if readable else b""
+        if not piece:
+            return None
+        received += piece
+    return received.decode().rstrip("\n")

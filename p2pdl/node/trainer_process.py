@@ -1,0 +1,53 @@
+"""`python -m p2pdl.node.trainer_process SETTINGS`: started by the supervisor, never by hand."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from p2pdl.config import Configuration
+from p2pdl.errors import EXIT_FAILED, P2pdlError
+from p2pdl.lifeline import end_with_parent
+from p2pdl.node.children import TrainerSettings
+from p2pdl.node.logs import keep_native_noise_out, log_to
+
+log = logging.getLogger(__name__)
+
+
+def main(settings: TrainerSettings) -> int:
+    """Train one node; returns the exit code."""
+    end_with_parent(settings.lifeline)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop)
+    log_path = Path(settings.folder) / "node.log"
+    terminal = keep_native_noise_out(log_path)
+    log_to(log_path, settings.node, "trainer", terminal)
+    try:
+        # Loads TensorFlow, which takes seconds; nothing before this line needs it.
+        from p2pdl.node.training_run import TrainingRun
+
+        configuration = Configuration.from_json(Path(settings.configuration).read_text())
+        TrainingRun(configuration, settings, stopping).run()
+        return 0
+    except P2pdlError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except Exception as error:
+        log.error("the trainer failed: %s: %s\n  -> the traceback is in %s", type(error).__name__, error, log_path)
+        with log_path.open("a") as file:
+            traceback.print_exc(file=file)
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(TrainerSettings.from_argument(sys.argv[1])))

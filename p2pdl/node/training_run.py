@@ -1,0 +1,240 @@
+"""What a trainer process does, from the configuration to the final model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+from p2pdl.clock import MonotonicClock
+from p2pdl.config import Configuration
+from p2pdl.node.children import TrainerSettings
+from p2pdl.node.participation import Participation, summary_of
+from p2pdl.puller.gathering import FinalMerge
+from p2pdl.server.view import status_block
+from p2pdl.store.writer import StatusWriter
+from p2pdl.training import preparation
+from p2pdl.training.evaluate import Evaluation, evaluate
+from p2pdl.training.exchange import ExchangeCounters
+from p2pdl.training.loop import Progress, train
+from p2pdl.training.recorder import Recorder, duration, finite
+from p2pdl.types import JsonObject
+
+log = logging.getLogger(__name__)
+
+
+class TrainingRun:
+    """One node's training, from its data to its summary.
+
+    Args:
+        configuration: The cluster.
+        settings: What the supervisor has passed on.
+        stopping: Set when the node is to end early.
+    """
+
+    def __init__(self, configuration: Configuration, settings: TrainerSettings, stopping: threading.Event) -> None:
+        self._configuration = configuration
+        self._node = settings.node
+        self._folder = Path(settings.folder)
+        self._stopping = stopping
+        self._clock = MonotonicClock()
+        self._status = StatusWriter(settings.store)
+        self._state = "starting"
+        self._progress = Progress()
+        preparation.use_threads(configuration.train.threads)
+        self._parts = preparation.prepare(preparation_settings(configuration, self._node))
+        self._recorder = Recorder(
+            self._folder / "metrics.jsonl", configuration.metrics.interval, self._parts.steps, self._clock
+        )
+        self._participation: Participation | None = None
+        if configuration.strategy == "gossip":
+            self._participation = Participation(
+                configuration, self._node, settings.store, self._parts.model, self._clock
+            )
+
+    def run(self) -> None:
+        """Train, meet the others, merge for the last time, and write what the run leaves."""
+        self._parts.compile()
+        if self._participation is not None:
+            self._participation.warm_up()
+            self._enter("ready")
+            self._participation.start_together(self._pause)
+        if not self._stopping.is_set():
+            self._enter("training")
+            log.info(
+                "training %s, %s parameters, on %d of %d samples: %d steps of %d",
+                self._configuration.model.name,
+                f"{self._parts.model.count_params():,}",
+                self._parts.partition_size,
+                self._parts.dataset_size,
+                self._parts.steps,
+                self._configuration.train.batch_size,
+            )
+            self._progress = train(
+                self._parts.step,
+                self._parts.batches.batch,
+                self._parts.steps,
+                self._participation.exchange if self._participation else None,
+                self._recorder,
+                self._report,
+                self._stopping.is_set,
+                self._clock,
+            )
+        seconds = self._recorder.elapsed if self._progress.step else 0.0
+        if self._stopping.is_set():
+            self._stop(seconds)
+        else:
+            self._finish(seconds)
+
+    def _stop(self, seconds: float) -> None:
+        self._enter("stopped")
+        if self._participation is not None:
+            self._participation.close()
+        log.info("stopped after %d of %d steps", self._progress.step, self._parts.steps)
+        self._parts.model.save(self._folder / "model.keras")
+        self._write_summary(seconds, "stopped", None, None, None)
+
+    def _finish(self, seconds: float) -> None:
+        merged: FinalMerge | None = None
+        before: dict[str, Evaluation] | None = None
+        if self._participation is not None:
+            self._participation.exchange.publish_final()
+        self._enter("finished")
+        results = self._evaluate()
+        log.info(
+            "done: %d steps in %s; test accuracy %.4f", self._progress.step, duration(seconds), results["test"].accuracy
+        )
+        if self._participation is not None and self._configuration.gossip.final_merge:
+            before = results
+            merged = self._participation.merge_finally(self._progress.samples, self._pause)
+            if len(merged.nodes) > 1:
+                results = self._evaluate()
+            log.info(
+                "final merge of %s: test accuracy %.4f (%.4f before)",
+                ", ".join(merged.nodes),
+                results["test"].accuracy,
+                before["test"].accuracy,
+            )
+        self._parts.model.save(self._folder / "model.keras")
+        if self._participation is not None:
+            self._enter("merged")
+            # Somebody may still be pulling this node's final weights.
+            self._participation.wait_until_served(self._pause)
+            self._participation.close()
+        self._write_summary(seconds, "done", results, before, merged)
+
+    def _evaluate(self) -> dict[str, Evaluation]:
+        limit = self._configuration.metrics.evaluation_samples
+        return {
+            name: evaluate(self._parts.model, x, y, self._parts.loss, limit)
+            for name, (x, y) in self._parts.evaluation_sets().items()
+        }
+
+    def _pause(self, seconds: float) -> bool:
+        self._write_status()
+        return self._stopping.wait(seconds)
+
+    def _enter(self, state: str) -> None:
+        self._state = state
+        self._write_status()
+
+    def _report(self, progress: Progress) -> None:
+        progress.density = self._parts.density()
+        self._progress = progress
+        self._write_status()
+        self._recorder.write_line({"time": time.time(), "node": self._node, "step": progress.step, **self._figures()})
+        counters = self._participation.exchange.counters if self._participation else None
+        self._recorder.progress(
+            progress.step, progress.loss, counters.merges if counters else 0, counters.merges_skipped if counters else 0
+        )
+
+    def _figures(self) -> JsonObject:
+        figures: JsonObject = {
+            "samples": self._progress.samples,
+            "smoothed_loss": self._progress.loss,
+            "seconds_per_step": self._recorder.recent_seconds_per_step(),
+            "seconds_left": self._recorder.seconds_left(self._progress.step),
+            "density": self._progress.density,
+        }
+        if self._participation is not None:
+            figures |= self._participation.figures()
+        return figures
+
+    def _write_status(self) -> None:
+        block = status_block(
+            now=self._clock.now(),
+            state=self._state,
+            step=self._progress.step,
+            steps=self._parts.steps,
+            samples=self._progress.samples,
+            loss=self._progress.loss,
+            figures=finite({"process": os.getpid(), **self._figures()}),  # type: ignore[arg-type]
+            peers=self._participation.peer_rows() if self._participation else [],
+        )
+        self._status.write(block)
+
+    def _write_summary(
+        self,
+        seconds: float,
+        state: str,
+        results: dict[str, Evaluation] | None,
+        before: dict[str, Evaluation] | None,
+        merged: FinalMerge | None,
+    ) -> None:
+        summary: JsonObject = {
+            "node": self._node,
+            "strategy": self._configuration.strategy,
+            "state": state,
+            "steps": self._progress.step,
+            "samples": self._progress.samples,
+            "seconds": seconds,
+            "seconds_per_step": self._recorder.seconds_per_step(),
+            "exchange_seconds": self._progress.exchange_seconds,
+            "smoothed_loss": self._progress.loss,
+            "density": self._progress.density,
+            **scores(results),
+            "before_final_merge": scores(before) if before else None,
+            "final_merge": {"nodes": merged.nodes, "missing": merged.missing} if merged else None,
+        }
+        summary |= self._participation.summary() if self._participation else summary_of(ExchangeCounters())
+        (self._folder / "summary.json").write_text(json.dumps(finite(summary), indent=2) + "\n")
+
+
+def scores(results: dict[str, Evaluation] | None) -> JsonObject:
+    """Losses and accuracies under the names of the summary; null where nothing was evaluated."""
+    figures: JsonObject = {}
+    for name in ("train", "test"):
+        figures[f"{name}_loss"] = results[name].loss if results else None
+        figures[f"{name}_accuracy"] = results[name].accuracy if results else None
+    return figures
+
+
+def preparation_settings(configuration: Configuration, node: str) -> preparation.PreparationSettings:
+    """What the training room needs of the configuration."""
+    alone_is_everything = configuration.data.partition == "all"
+    return preparation.PreparationSettings(
+        folder=configuration.folder,
+        source=configuration.data.source,
+        partition=configuration.data.partition,
+        alpha=configuration.data.alpha,
+        augment=configuration.data.augment,
+        nodes=1 if alone_is_everything else len(configuration.nodes),
+        node_index=configuration.names.index(node),
+        model=configuration.model.name,
+        width=configuration.model.width,
+        arguments=dict(configuration.model.arguments),
+        optimizer=configuration.train.optimizer.name,
+        learning_rate=configuration.train.optimizer.learning_rate,
+        optimizer_arguments=dict(configuration.train.optimizer.arguments),
+        loss=configuration.train.loss,
+        mask=configuration.compress.mask,
+        error_feedback=configuration.compress.error_feedback,
+        batch_size=configuration.train.batch_size,
+        passes=configuration.train.passes,
+        steps=configuration.train.steps,
+        seed=configuration.train.seed,
+        evaluation_samples=configuration.metrics.evaluation_samples,
+    )

@@ -1,0 +1,193 @@
+"""The meetings of a run: waiting at the start for nodes that are starting too, and at the end for the final merge."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from p2pdl.clock import Clock
+from p2pdl.errors import PeerError
+from p2pdl.merge import WeightedAverage
+from p2pdl.protocol.finish import Gathering
+from p2pdl.protocol.messages import StatusReply, StatusRequest
+from p2pdl.protocol.pull import PullSettings
+from p2pdl.puller.inbox import Inbox
+from p2pdl.puller.requests import Outcome, Requester
+from p2pdl.spec import WeightSpec
+from p2pdl.types import Float32Vector, NodeId
+
+log = logging.getLogger(__name__)
+
+Pause = Callable[[float], bool]
+"""Waits so many seconds; True if the node has been told to stop meanwhile."""
+
+ASK_SECONDS = 2.0
+"""How long a peer may take to say how it is."""
+
+POLL_SECONDS = 0.2
+
+ABSENCE_SECONDS = 3.0
+"""At the start: a peer that has not answered by then is not starting with us."""
+
+PULL_ATTEMPTS = 2
+
+
+def statuses(
+    requester: Requester, addresses: Mapping[NodeId, str], timeout: float = ASK_SECONDS
+) -> dict[NodeId, StatusReply | PeerError]:
+    """Ask nodes how they are, all at once.
+
+    Args:
+        requester: Who asks.
+        addresses: `host:port` of each node.
+        timeout: Seconds.
+
+    Returns:
+        For each node its status, or why there is none.
+    """
+    answers = requester.ask_all(addresses.values(), StatusRequest(), timeout)
+    found: dict[NodeId, StatusReply | PeerError] = {}
+    for node, address in addresses.items():
+        answer = answers[address]
+        if isinstance(answer, PeerError):
+            found[node] = answer
+        elif isinstance(answer[0], StatusReply):
+            found[node] = answer[0]
+        else:
+            found[node] = PeerError(f"{node}: answered something else than its status")
+    return found
+
+
+def start_together(
+    requester: Requester, addresses: Mapping[NodeId, str], longest: float, clock: Clock, pause: Pause
+) -> list[NodeId]:
+    """Wait while other nodes are building their models, so that nobody trains far ahead of the rest.
+
+    A node that does not answer is not waited for beyond `ABSENCE_SECONDS`; if one trains already, nobody is.
+
+    Args:
+        requester: Who asks.
+        addresses: The other nodes.
+        longest: Seconds to wait in all.
+        clock: Source of times.
+        pause: How to wait.
+
+    Returns:
+        The nodes that answered at the end.
+    """
+    started = clock.now()
+    seen: dict[NodeId, str] = {}
+    while True:
+        silent = False
+        for node, answer in statuses(requester, addresses).items():
+            if isinstance(answer, PeerError):
+                silent = silent or node not in seen
+            else:
+                seen[node] = answer.state
+        waited = clock.now() - started
+        on_their_way = any(state == "starting" for state in seen.values()) or (silent and waited < ABSENCE_SECONDS)
+        late = any(state in ("training", "finished", "merged") for state in seen.values())
+        if late or not on_their_way or waited >= longest or pause(POLL_SECONDS):
+            return sorted(seen)
+
+
+def gather(
+    requester: Requester,
+    addresses: Mapping[NodeId, str],
+    goal: frozenset[str],
+    linger: float,
+    clock: Clock,
+    pause: Pause,
+) -> Gathering:
+    """Wait until the other nodes have reached a goal or are not coming.
+
+    Args:
+        requester: Who asks.
+        addresses: The other nodes.
+        goal: The states to wait for.
+        linger: Seconds to wait in all.
+        clock: Source of times.
+        pause: How to wait.
+    """
+    gathering = Gathering(addresses, goal, clock.now(), linger)
+    told: list[NodeId] = []
+    while True:
+        for node, answer in statuses(requester, addresses).items():
+            if isinstance(answer, PeerError):
+                gathering.on_silence(node, answer.message)
+            else:
+                gathering.on_status(node, answer.state, clock.now())
+        now = clock.now()
+        if gathering.is_over(now):
+            return gathering
+        awaited = gathering.awaited(now)
+        if awaited != told:
+            log.info("waiting for %s (%g s at most)", ", ".join(awaited), linger)
+            told = awaited
+        if pause(POLL_SECONDS):
+            return gathering
+
+
+@dataclass(frozen=True, slots=True)
+class FinalMerge:
+    """What the final merge came to.
+
+    Attributes:
+        vector: The average of the nodes' final weights, weighted by samples.
+        nodes: Whose weights are in it, by name.
+        missing: Why each of the others is not.
+        outcomes: How each pull ended.
+    """
+
+    vector: Float32Vector
+    nodes: list[NodeId]
+    missing: dict[NodeId, str]
+    outcomes: list[Outcome]
+
+
+def final_merge(
+    requester: Requester,
+    own: tuple[NodeId, Float32Vector, int],
+    arrived: Mapping[NodeId, str],
+    spec: WeightSpec,
+    settings: PullSettings,
+    inbox: Inbox,
+) -> FinalMerge:
+    """Average the final weights of the nodes that have finished.
+
+    Every node adds up the same vectors in the same order, so that all of them end with the same bits.
+
+    Args:
+        requester: Who asks.
+        own: This node's name, final weights and samples.
+        arrived: `host:port` of the other nodes that have finished.
+        spec: The model's layout.
+        settings: Deadlines of the pulls.
+        inbox: Scratch space for each pull.
+    """
+    name, vector, samples = own
+    average = WeightedAverage(spec.size)
+    nodes: list[NodeId] = []
+    missing: dict[NodeId, str] = {}
+    outcomes: list[Outcome] = []
+    for node in sorted([name, *arrived]):
+        if node == name:
+            average.add(vector, samples)
+            nodes.append(node)
+            continue
+        for _ in range(PULL_ATTEMPTS):
+            inbox.expect(None)
+            outcome = requester.pull(node, arrived[node], spec, settings, inbox.accept)
+            outcomes.append(outcome)
+            if outcome.snapshot is not None:
+                break
+        if outcome.snapshot is None:
+            assert outcome.error is not None
+            missing[node] = outcome.error.message
+        elif not outcome.snapshot.final:
+            missing[node] = "the weights it serves are not its final ones"
+        else:
+            average.add(inbox.vector, outcome.snapshot.samples)
+            nodes.append(node)
+    return FinalMerge(average.result(), nodes, missing, outcomes)

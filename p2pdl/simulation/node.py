@@ -1,0 +1,230 @@
+"""A node whose training is a function of its vector and whose time is the network's."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from p2pdl.errors import PeerError
+from p2pdl.merge import MergeRule, Standing, is_newcomer, merge, sequential_share
+from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send
+from p2pdl.protocol.messages import Envelope, SnapshotReply, StatusReply
+from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.protocol.pull import Pull, PullSettings
+from p2pdl.protocol.serving import Serving
+from p2pdl.server.answer import Answerer, reply_only
+from p2pdl.spec import Snapshot, SnapshotInfo, WeightSpec, combine_digests, shard_digests
+from p2pdl.topology.contract import Topology
+from p2pdl.transport.contract import Received
+from p2pdl.transport.memory import MemoryNetwork
+from p2pdl.types import Float32Vector, NodeId
+from p2pdl.wire import decode, encode
+
+LocalStep = Callable[[Float32Vector, int], tuple[Float32Vector, float]]
+"""(weights, step) -> (weights after a step of training, loss of its batch)."""
+
+CLUSTER = "simulated"
+
+
+class SimulatedNode:
+    """Trains, serves and pulls as a real node does.
+
+    Args:
+        name: The node's name, which is its address too.
+        peers: The other nodes.
+        network: The network, whose clock is the time.
+        weights: Initial vector of the spec's size.
+        spec: The model's layout.
+        topology: Whom to pull from.
+        rule: How to merge.
+        local_step: What training does to the vector.
+        step_seconds: How long a step takes.
+        steps: How many to do.
+        seed: Of this node's chances.
+        settings: Of its pulls.
+    """
+
+    def __init__(
+        self,
+        name: NodeId,
+        peers: list[NodeId],
+        network: MemoryNetwork,
+        weights: Float32Vector,
+        spec: WeightSpec,
+        topology: Topology,
+        rule: MergeRule,
+        local_step: LocalStep,
+        step_seconds: float,
+        steps: int,
+        seed: int,
+        settings: PullSettings,
+    ) -> None:
+        self.name = name
+        self.weights = weights.astype(np.float32)
+        self.step = 0
+        self.loss = math.nan
+        self.merges = 0
+        self.failures: Counter[str] = Counter()
+        self.step_times: list[float] = []
+        self._network = network
+        self._spec = spec
+        self._rule = rule
+        self._local_step = local_step
+        self._step_seconds = step_seconds
+        self._steps = steps
+        self._settings = settings
+        self._ids = itertools.count(1)
+        self._neighbours = Neighbours(name, peers, topology, np.random.default_rng([seed, 1]))
+        self._client = network.client(name, self._on_arrival)
+        self._view = SimulatedView(spec)
+        self._pull: Pull | None = None
+        self._peer = ""
+        self._waiting: list[NodeId] = []
+        self._shares: list[float] = []
+        self._base = self.weights
+        self._inbox = np.zeros(spec.size, np.float32)
+        self._arrived: SnapshotReply | None = None
+        network.serve(name, reply_only(Answerer(CLUSTER, name, Serving(CLUSTER, self._view))))
+        network.at(network.clock.now() + step_seconds, self._train)
+
+    def crash(self) -> None:
+        """Stop answering and training, for good."""
+        self._network.stop(self.name)
+        self._steps = self.step
+        self._pull = None
+
+    def _train(self) -> None:
+        if self.step >= self._steps:
+            return
+        now = self._network.clock.now()
+        self.weights, loss = self._local_step(self.weights, self.step)
+        self.loss = loss if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
+        self.step += 1
+        self.step_times.append(now)
+        if self._arrived is not None:
+            self._merge(self._arrived)
+        if self._pull is None:
+            self._begin(now)
+        self._publish(now)
+        self._network.at(now + self._step_seconds, self._train)
+
+    def _begin(self, now: float) -> None:
+        if not self._waiting:
+            self._waiting, self._shares = list(self._neighbours.choose(now)), []
+        if not self._waiting:
+            return
+        self._peer = self._waiting.pop(0)
+        self._base = self.weights.copy()
+        self._pull = Pull(self._peer, self._spec.size, self._spec.digest, self._ids, self._settings)
+        self._perform(self._pull.on_start(now))
+
+    def _merge(self, snapshot: SnapshotReply) -> None:
+        self._arrived = self._pull = None
+        now = self._network.clock.now()
+        try:
+            peer = Standing(math.nan if snapshot.loss is None else snapshot.loss, snapshot.samples, snapshot.step)
+            share = self._rule.weight(Standing(self.loss, self.step, self.step), peer)
+        except PeerError as error:
+            self._fail(error)
+            return
+        if is_newcomer(self.step, snapshot.step, self.merges):
+            self.weights = self._inbox.copy()
+        else:
+            self._shares.append(share)
+            weight = sequential_share(self._shares)
+            self.weights = merge(self.weights, self._base, self._inbox, weight, self._spec.state_spans)
+        self.merges += 1
+        self._neighbours.on_success(self._peer, snapshot.step)
+        self._begin(now)
+
+    def _on_arrival(self, received: Received, now: float) -> None:
+        if self._pull is None or received.address != self._peer:
+            return
+        try:
+            envelope = decode(received.frames[0])
+        except PeerError as error:
+            self._fail(error)
+            return
+        self._perform(self._pull.on_reply(envelope, received.frames[1:], now))
+
+    def _on_time(self, pull: Pull) -> None:
+        if self._pull is pull:
+            self._perform(pull.on_tick(self._network.clock.now()))
+
+    def _perform(self, actions: list[Action]) -> None:
+        pull = self._pull
+        assert pull is not None
+        for action in actions:
+            match action:
+                case Send(request_id, request):
+                    self._client.send(self._peer, [encode(Envelope(request_id, CLUSTER, self.name, request))])
+                case Accept(offset, shard):
+                    self._inbox[offset : offset + shard.size] = shard
+                case Complete(snapshot):
+                    self._arrived = snapshot
+                case Fail(error):
+                    self._fail(error)
+                    return
+                case Begin():
+                    pass
+        if not pull.over:
+            self._network.at(pull.deadline, lambda: self._on_time(pull))
+
+    def _fail(self, error: PeerError) -> None:
+        self.failures[error.code] += 1
+        self._neighbours.on_failure(self._peer, error, self._network.clock.now())
+        self._client.reset(self._peer)
+        self._pull = None
+
+    def _publish(self, now: float) -> None:
+        self._view.publish(self.weights, self.step, self.loss, now, final=self.step == self._steps)
+
+
+class SimulatedView:
+    """A `NodeView` of a vector in this process.
+
+    Args:
+        spec: The model's layout.
+    """
+
+    def __init__(self, spec: WeightSpec) -> None:
+        self._spec = spec
+        self._snapshot: Snapshot | None = None
+
+    def publish(self, vector: Float32Vector, step: int, loss: float, now: float, final: bool) -> None:
+        """Replace the newest version by a copy of `vector`."""
+        version = self._snapshot.info.version + 1 if self._snapshot else 1
+        copy = vector.copy()
+        copy.flags.writeable = False
+        digests = shard_digests(copy)
+        info = SnapshotInfo(version, step, step, loss, final, combine_digests(digests), now)
+        self._snapshot = Snapshot(info, copy, digests)
+
+    def incarnation(self) -> str:
+        """See `NodeView.incarnation`."""
+        return "1"
+
+    def spec_digest(self) -> str:
+        """See `NodeView.spec_digest`."""
+        return self._spec.digest
+
+    def spec_rows(self) -> bytes:
+        """See `NodeView.spec_rows`."""
+        return "\n".join(self._spec.rows()).encode()
+
+    def newest_version(self) -> int | None:
+        """See `VersionSource.newest_version`."""
+        return self._snapshot.info.version if self._snapshot else None
+
+    def load(self) -> Snapshot | None:
+        """See `VersionSource.load`."""
+        return self._snapshot
+
+    def status(self, now: float) -> StatusReply:
+        """See `NodeView.status`."""
+        step = self._snapshot.info.step if self._snapshot else 0
+        return StatusReply("1", "training", step, 0, step, None, 0.0, {}, ())

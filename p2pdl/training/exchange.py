@@ -1,0 +1,247 @@
+"""The exchange as the trainer sees it: called once after every step, it starts pulls, merges what came, publishes.
+
+Cui, "Decentralized Deep Learning with Gradient Compression" (2019), Algorithm 1, lines 17 to 22, with the pull moved
+behind the computation: `x += w (y - x0)`, where `x0` are this node's weights when the pull began.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from p2pdl.clock import Clock
+from p2pdl.errors import PeerError, PeerRefused
+from p2pdl.merge import MergeRule, Standing, is_newcomer, sequential_share
+from p2pdl.protocol.messages import SnapshotReply
+from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.puller.inbox import Inbox
+from p2pdl.puller.puller import Puller
+from p2pdl.puller.requests import Outcome
+from p2pdl.store.writer import StoreWriter
+from p2pdl.training.weights import ModelWeights
+from p2pdl.types import NodeId
+
+log = logging.getLogger(__name__)
+
+LOSS_MEMORY = 0.95
+"""Share of the past in the smoothed loss: about twenty steps of batch losses."""
+
+READ_REPUBLISH_COST = 20.0
+"""A version that somebody has read is replaced after so many times what publishing costs: 5 % of the time at most."""
+
+UNREAD_REPUBLISH_COST = 50.0
+"""A version that nobody has read is replaced after so many times what publishing costs: it never gets old."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSettings:
+    """When and how to exchange.
+
+    Attributes:
+        exchange_every: Steps between the starts of two exchanges, at least.
+        overlap: True to pull while the next steps compute, False to wait for each pull.
+    """
+
+    exchange_every: int = 1
+    overlap: bool = True
+
+
+@dataclass(slots=True)
+class ExchangeCounters:
+    """What the exchange has done so far; seconds are the trainer thread's."""
+
+    merges: int = 0
+    merges_skipped: int = 0
+    adoptions: int = 0
+    publications: int = 0
+    publications_skipped: int = 0
+    bytes_received: int = 0
+    payload_bytes_received: int = 0
+    pull_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    merge_seconds: float = 0.0
+    publish_seconds: float = 0.0
+    staleness_sum: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+def smoothed(previous: float, loss: float) -> float:
+    """The exponentially smoothed loss after one more batch; the first batch's where there is no previous one."""
+    return loss if math.isnan(previous) else previous + (1.0 - LOSS_MEMORY) * (loss - previous)
+
+
+class Exchange:
+    """Keeps one node's weights in exchange with its neighbours'.
+
+    Args:
+        weights: The model's variables, bound to the inbox.
+        inbox: Where pulled vectors arrive.
+        store: Where the node publishes.
+        puller: Fetches in the background.
+        neighbours: Whom to ask.
+        addresses: `host:port` of each neighbour.
+        rule: How much of a peer's model to take.
+        settings: When and how.
+        clock: Source of times.
+    """
+
+    def __init__(
+        self,
+        weights: ModelWeights,
+        inbox: Inbox,
+        store: StoreWriter,
+        puller: Puller,
+        neighbours: Neighbours,
+        addresses: Mapping[NodeId, str],
+        rule: MergeRule,
+        settings: ExchangeSettings,
+        clock: Clock,
+    ) -> None:
+        self._weights = weights
+        self._inbox = inbox
+        self._store = store
+        self._puller = puller
+        self.neighbours = neighbours
+        self._addresses = addresses
+        self._rule = rule
+        self._settings = settings
+        self._clock = clock
+        self.counters = ExchangeCounters()
+        self.smoothed_loss = math.nan
+        self._next_step = 0
+        self._waiting: list[NodeId] = []
+        self._shares: list[float] = []
+        self._base = None
+        self._raw = False
+        self._publish_cost = 0.0
+        self._published_at = -math.inf
+        self._step = 0
+        self._samples = 0
+
+    def after_step(self, step: int, samples: int, loss: float) -> None:
+        """Exchange what is due.
+
+        Args:
+            step: Optimizer steps done so far.
+            samples: Training samples seen so far.
+            loss: The loss of the step's own batch.
+        """
+        self._step, self._samples = step, samples
+        self.smoothed_loss = smoothed(self.smoothed_loss, loss)
+        self._collect()
+        if not self._puller.is_busy:
+            self._begin()
+        if not self._settings.overlap:
+            while self._puller.is_busy:
+                self._collect(wait=True)
+                self._begin(new_round=False)
+        if self._is_publication_due():
+            self._publish()
+
+    def publish_final(self) -> None:
+        """Call off what is under way and publish the node's last weights, which then stay."""
+        self._puller.call_off()
+        self._release()
+        self._waiting.clear()
+        if not self._publish(final=True):
+            raise RuntimeError("no slot was free though nothing is pinned")
+
+    def close(self) -> None:
+        """End the background thread."""
+        self._puller.close()
+        self._release()
+
+    def _begin(self, new_round: bool = True) -> None:
+        if not self._waiting and new_round and self._step >= self._next_step:
+            self._waiting = list(self.neighbours.choose(self._clock.now()))
+            self._shares = []
+            if self._waiting:
+                self._next_step = self._step + self._settings.exchange_every
+        if not self._waiting:
+            return
+        # The version published now is `x0` of the pull, kept until the answer is there.
+        if not self._publish():
+            return
+        peer = self._waiting.pop(0)
+        self._base = self._store.pin_newest()
+        # Whether a first merge adopts the peer's weights is known only when they are here: receive them as they are.
+        self._raw = self.counters.merges == 0
+        self._inbox.expect(None if self._raw else self._base)
+        self._puller.start(peer, self._addresses[peer], self._inbox.accept)
+
+    def _collect(self, wait: bool = False) -> None:
+        if not self._puller.is_busy:
+            return
+        started = self._clock.now()
+        outcome = self._puller.take(timeout=3600.0 if wait else 0.0)
+        if wait:
+            self.counters.wait_seconds += self._clock.now() - started
+        if outcome is None:
+            return
+        self.counters.bytes_received += outcome.nbytes
+        self.counters.payload_bytes_received += outcome.payload_nbytes
+        self.counters.pull_seconds += outcome.seconds
+        try:
+            if outcome.error is not None:
+                raise outcome.error
+            assert outcome.snapshot is not None
+            self._merge(outcome, outcome.snapshot)
+        except PeerError as error:
+            self._skip(outcome.peer, error)
+        finally:
+            self._release()
+
+    def _merge(self, outcome: Outcome, snapshot: SnapshotReply) -> None:
+        own = Standing(self.smoothed_loss, self._samples, self._step)
+        if snapshot.loss is None:
+            raise PeerRefused(f"{outcome.peer}: has not trained yet", code="not-trained-yet")
+        peer = Standing(snapshot.loss, snapshot.samples, snapshot.step)
+        started = self._clock.now()
+        if is_newcomer(self._step, snapshot.step, self.counters.merges):
+            self._weights.adopt()
+            self.counters.adoptions += 1
+            # A newcomer's own loss says nothing about the weights it has just taken.
+            self.smoothed_loss = peer.loss
+            log.info("took the weights of %s whole (step %d)", outcome.peer, snapshot.step)
+        else:
+            if self._raw:
+                self._inbox.subtract(self._base)
+            self._shares.append(self._rule.weight(own, peer))
+            self._weights.merge_difference(sequential_share(self._shares))
+        self.counters.merge_seconds += self._clock.now() - started
+        self.counters.merges += 1
+        self.counters.staleness_sum += max(0, self._step - snapshot.step)
+        if self.neighbours.on_success(outcome.peer, snapshot.step):
+            log.info("%s answers; merging with it", outcome.peer)
+
+    def _skip(self, peer: NodeId, error: PeerError) -> None:
+        self.counters.merges_skipped += 1
+        self.counters.failures[error.code] = self.counters.failures.get(error.code, 0) + 1
+        if self.neighbours.on_failure(peer, error, self._clock.now()):
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            log.warning("skipped %s%s; training goes on", error.message, remedy)
+
+    def _release(self) -> None:
+        self._base = None
+        self._store.unpin()
+
+    def _is_publication_due(self) -> bool:
+        age = self._clock.now() - self._published_at
+        patience = READ_REPUBLISH_COST if self._store.newest_was_read else UNREAD_REPUBLISH_COST
+        return age > patience * self._publish_cost
+
+    def _publish(self, final: bool = False) -> bool:
+        started = self._clock.now()
+        version = self._store.publish(
+            self._weights.copy_to, step=self._step, samples=self._samples, loss=self.smoothed_loss, final=final
+        )
+        self._published_at = self._clock.now()
+        self._publish_cost = self._published_at - started
+        self.counters.publish_seconds += self._publish_cost
+        if version is None:
+            self.counters.publications_skipped += 1
+            return False
+        self.counters.publications += 1
+        return True

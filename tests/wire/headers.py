@@ -1,0 +1,59 @@
+"""A correct header of every message as a plain map, to be damaged by tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from p2pdl.protocol.messages import PROTOCOL_VERSION
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "snapshot": {"spec": "0" * 32},
+    "range": {"incarnation": "9a", "version": 3, "offset": 0, "length": 16},
+    "spec": {},
+    "status": {},
+    "snapshot-reply": {
+        "incarnation": "9a",
+        "version": 3,
+        "step": 7,
+        "samples": 448,
+        "loss": 0.25,
+        "final": False,
+        "digest": 2**64 - 1,
+        "size": 16,
+        "age": 0.5,
+    },
+    "range-reply": {"version": 3, "offset": 0, "digests": [1, 2]},
+    "spec-reply": {"spec": "0" * 32},
+    "status-reply": {
+        "incarnation": "9a",
+        "state": "training",
+        "step": 7,
+        "steps": 100,
+        "samples": 448,
+        "loss": None,
+        "age": 0.5,
+        "figures": {"density": 0.5, "merges": 3},
+        "peers": [{"name": "beta", "state": "live", "failures": 0}],
+    },
+    "refusal": {"code": "not-ready", "message": "nothing yet"},
+}
+
+
+def header(message: str, /, **changes: Any) -> dict[str, Any]:
+    """The header of a message, with some fields changed or added."""
+    envelope = {"protocol": PROTOCOL_VERSION, "type": message, "id": 5, "cluster": "lab", "node": "alpha"}
+    return envelope | FIELDS[message] | changes
+
+
+def packed(message: str, /, **changes: Any) -> bytes:
+    """The same as bytes."""
+    frame: bytes = msgpack.packb(header(message, **changes))
+    return frame
+
+
+def packed_pairs(pairs: list[tuple[Any, Any]]) -> bytes:
+    """A msgpack map of these pairs, which may repeat keys."""
+    packer = msgpack.Packer()
+    return packer.pack_map_header(len(pairs)) + b"".join(packer.pack(part) for pair in pairs for part in pair)
