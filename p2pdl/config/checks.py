@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeVar, get_args
 
 from p2pdl.config.address import HIGHEST_PORT, Address, AddressError
@@ -42,7 +43,8 @@ class Draft:
 
     def section(self, name: str, kind: type[AnySection]) -> AnySection:
         """A section whose keys are all optional, with the wrong ones at their defaults."""
-        return kind.model_validate(self._without_wrong(self.value.get(name), (name,)))
+        settings = {tuple(takewhile(lambda part: isinstance(part, str), location)) for location in self.wrong}
+        return kind.model_validate({} if (name,) in settings else _without(self.value.get(name), (name,), settings))
 
     @property
     def nodes(self) -> list[dict[str, Any]]:
@@ -68,21 +70,17 @@ class Draft:
                 continue  # missing or wrong: that has its own complaint
         return found
 
-    def _without_wrong(self, value: Any, location: Location) -> Any:
-        if location in self.wrong:
-            return {}
-        if not isinstance(value, dict):
-            return value
-        return {
-            key: self._without_wrong(item, (*location, key))
-            for key, item in value.items()
-            if (*location, key) not in self.wrong
-        }
-
 
 def _related(location: Location, other: Location) -> bool:
     shorter = min(len(location), len(other))
     return location[:shorter] == other[:shorter]
+
+
+def _without(value: Any, location: Location, wrong: set[Location]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {key: (*location, key) for key in value}
+    return {key: _without(value[key], inner[key], wrong) for key in value if inner[key] not in wrong}
 
 
 def cross_checks(draft: Draft) -> Iterator[Complaint]:

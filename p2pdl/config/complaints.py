@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from p2pdl.config.model import Settings
-from p2pdl.config.scalars import FALSE_WORDS, TRUE_WORDS
+from p2pdl.config.scalars import FALSE_WORDS, FLOAT, INT, PATTERNS, TRUE_WORDS
 from p2pdl.config.setting import Section, choices, example, is_number, note, section_of, setting_paths, wanted, written
 from p2pdl.config.source import Document, Location, dotted
 from p2pdl.config.texts import EXPLAINED, IDENTIFIER_WANTED, nearest
@@ -18,8 +18,18 @@ from p2pdl.config.texts import EXPLAINED, IDENTIFIER_WANTED, nearest
 Complaint = tuple[Location, str, str]
 """Where a mistake is, what is wrong, and what to write."""
 
-_SURE = 0.8
+_SURE = 0.75
 """Likeness from which a key counts as misspelt rather than misplaced."""
+
+_NAMES_ELSEWHERE = {
+    "epochs": "train.passes",
+    "lr": "train.optimizer.learning_rate",
+    "momentum": "train.optimizer.arguments",
+    "dataset": "data.source",
+    "host": "nodes.address",
+    "port": "nodes.address",
+}
+"""What other programs call some of the settings."""
 
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+]?[0-9]+)(?:([.,])([0-9]+))?\s*([A-Za-z]*)\s*")
 
@@ -36,7 +46,7 @@ def complaints(errors: Iterable[ErrorDetails], document: Document) -> Iterator[C
         seen.add(location)
         if field is None:
             yield location, *_unknown_key(location)
-        elif error["type"] == "missing" and location[-1] == name:
+        elif error["type"] == "missing" and len(location) == len(error["loc"]):
             if not _misspelt(location, document):
                 yield location, "is missing", f"add `{_line(name, field)}`, {_expectation(field)}"
         elif error["type"] == EXPLAINED:
@@ -48,9 +58,8 @@ def complaints(errors: Iterable[ErrorDetails], document: Document) -> Iterator[C
             yield location, f"found {document.found(location)}; wanted {wish}", remedy
 
 
-def _setting(loc: tuple[str | int, ...]) -> tuple[Location, str, FieldInfo | None]:
+def _setting(location: Location) -> tuple[Location, str, FieldInfo | None]:
     """The place of an error, but not inside a list that is one setting; and the innermost setting around it."""
-    location = tuple(part for part in loc if part != "[key]")
     section: type[Section] | None = Settings
     name, field = "", None
     for depth, part in enumerate(location):
@@ -70,6 +79,8 @@ def _unknown_key(location: Location) -> tuple[str, str]:
     message = "is not a known key" if len(location) > 1 else "is not a known section"
     if better := nearest(key, known, _SURE):
         return message, f"did you mean `{better}`?"
+    if key.lower() in _NAMES_ELSEWHERE:
+        return message, f"did you mean `{_NAMES_ELSEWHERE[key.lower()]}`?"
     everywhere: dict[str, list[str]] = {}
     for path, _ in setting_paths(Settings):
         everywhere.setdefault(str(path[-1]), []).append(dotted(path))
@@ -115,11 +126,16 @@ def _what_to_write(location: Location, name: str, field: FieldInfo, kind: str, d
     return f"write, for example, `{_line(name, field)}`"
 
 
+def _numbers(field: FieldInfo) -> tuple[str, ...]:
+    return (INT, FLOAT) if field.annotation is float else (INT,)
+
+
 def _line(name: str, field: FieldInfo) -> str:
     section = section_of(field)
     shown_example = example(field)
     if section is not None and not shown_example:
-        shown_example = "{" + ", ".join(_line(key, inner) for key, inner in section.model_fields.items()) + "}"
+        key, first = next(iter(section.model_fields.items()))
+        shown_example = "{" + _line(key, first) + "}"
     return f"{name}: {shown_example}"
 
 
@@ -135,8 +151,10 @@ def _corrected(value: Any, field: FieldInfo) -> str:
         return "true" if word in (*TRUE_WORDS, "1") else "false" if word in (*FALSE_WORDS, "0") else ""
     if not is_number(field):
         return ""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and FLOAT not in _numbers(field):
         return written(value)
+    if isinstance(value, str) and any(PATTERNS[kind].match(value) for kind in _numbers(field)):
+        return value
     match = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return ""

@@ -19,13 +19,18 @@ DEEPEST = 20
 """Levels of nesting that a file may have; the configuration itself has four."""
 
 _QUOTING = 'text that contains ": " or " #", or starts with one of [ ] { } & * ! | > % @ `, must be in quotes'
+_NOTICED_LATE = ("end of stream", "could not find expected ':'")
+"""What PyYAML notices only after the line that is wrong, and then names that line as the context."""
+
 _REMEDIES = {
     r"'\t'": "indent with spaces; YAML does not allow tabs there",
     "found unexpected end of stream": "close the quotes that are opened on this line",
     "unknown escape": "in double quotes write \\\\ for a backslash, or use single quotes",
     "expected ',' or": "close the bracket; between its items belongs a comma",
-    "mapping values are not allowed": 'indent a key like its neighbours; put a value that contains ": " in quotes',
+    "mapping values are not allowed": "indent a key like its neighbours, end the key of the line before with a colon, "
+    'or put a value that contains ": " in quotes',
     "expected <block end>": "start all keys of one section in the same column, one key on a line",
+    "could not find expected ':'": "write a colon and a space after every key: `key: value`",
     "another document": "write one document only, without a second ---",
     "the node content": "put the value in quotes: text that starts with a bracket must have them",
     "nested": "no setting needs so many levels",
@@ -162,6 +167,7 @@ def _mapping(node: yaml.MappingNode, location: Location, document: Document) -> 
             document.refuse(inner, f"is written twice{again}", "keep one of the two")
         elif has_control_character(key):
             document.refuse(inner, "the key contains a control character", "remove it")
+            continue
         result[key] = _value(value_node, inner, document)
     return result
 
@@ -185,8 +191,8 @@ def _syntax_problem(
 ) -> Problem:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or "a character or escape that does not exist"
-    if "end of stream" in what and getattr(error, "context_mark", None) is not None:
-        mark = error.context_mark  # type: ignore[attr-defined]
+    if what.endswith(_NOTICED_LATE):
+        mark = getattr(error, "context_mark", None) or mark
     number = mark.line if mark is not None else loader.line if loader is not None else 0
     lines = text.splitlines()
     source = shown(lines[number].strip()) if number < len(lines) else ""

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from p2pdl.config.loader import read_text
+from p2pdl.config.scalars import has_control_character
 from p2pdl.config.source import Document, Location, dotted, shown
 from p2pdl.errors import ConfigurationError, Problem
 
@@ -25,7 +26,7 @@ def apply(document: Document, override: str) -> None:
     """
     path, equals, text = override.partition("=")
     parts = re.sub(r"\[([0-9]+)\]", r".\1", path.strip()).split(".")
-    if not equals or not all(parts):
+    if not equals or not all(parts) or has_control_character(path):
         document.problems.append(Problem("", f"found `{shown(override)}`, which sets nothing", _FORM))
         return
     try:

@@ -30,7 +30,7 @@ PATTERNS = {
 }
 """Which unquoted words have which YAML tag; the first that matches counts, and the rest is text."""
 
-KINDS = {NULL: "nothing", BOOL: "true or false to YAML", INT: "a number", FLOAT: "a number", DECEPTIVE: "a number"}
+KINDS = {NULL: "null to YAML", BOOL: "true or false to YAML", INT: "a number", FLOAT: "a number", DECEPTIVE: "a number"}
 
 
 class Deceptive(ValueError):

@@ -120,8 +120,8 @@ def example(field: FieldInfo) -> str:
     """A good value as it is written in the file; empty where there is none to show."""
     value = note(field, "example")
     if value in (None, ""):
-        value = None if field.is_required() else field.get_default()
-    return "" if value is None or isinstance(value, BaseModel) else written(value)
+        value = None if field.is_required() or section_of(field) else field.get_default()
+    return "" if value is None else written(value)
 
 
 def written(value: Any) -> str:

@@ -12,6 +12,10 @@ Location = tuple[str | int, ...]
 """Where a value stands: `("nodes", 1, "address")`."""
 
 
+LONGEST = 400
+"""Letters of one message or remedy; the rest of an absurdly long name or value is cut off."""
+
+
 @dataclass
 class Document:
     """The content of a file, with what an error message needs to know about each value.
@@ -75,9 +79,15 @@ class Document:
 
     def problem(self, location: Location, message: str, remedy: str) -> Problem:
         """A problem at a location, blamed on the file's line or on the flag that set it."""
-        if self.file is None or any(location[: len(flag)] == flag for flag in self.flags):
-            return Problem(dotted(location), message, remedy)
-        return Problem(dotted(location), message, remedy, self.file, self.line(location))
+        key, message, remedy = dotted(location), shown(message, LONGEST), shown(remedy, LONGEST)
+        if self.file is None or any(self._blames(flag, location) for flag in self.flags):
+            return Problem(key, message, remedy)
+        return Problem(key, message, remedy, self.file, self.line(location))
+
+    def _blames(self, flag: Location, location: Location) -> bool:
+        """Whether a flag set this location, or made the section that it is."""
+        made = location not in self.lines and flag[: len(location)] == location
+        return made or location[: len(flag)] == flag
 
     def refuse(self, location: Location, message: str, remedy: str) -> None:
         """Note a mistake of form."""

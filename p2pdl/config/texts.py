@@ -123,7 +123,10 @@ def _name_or_function(text: str, known: tuple[str, ...], sentence: str) -> str:
         module = module.removesuffix(".py").strip("./").replace("/", ".")
         _refuse("a module is named with dots, without .py", f"write `{module}:{function or 'function'}`")
     better = nearest(text, known)
-    _refuse(f"it is not {sentence}", f"write `{better}`" if better else f"write `{known[0]}`, for example")
+    _refuse(
+        f"it is not {sentence}",
+        f"write `{better}`" if better else f"write `{known[0]}`, or `module:function` for one of your own",
+    )
 
 
 def _refuse(message: str, remedy: str) -> NoReturn:

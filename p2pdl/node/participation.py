@@ -168,6 +168,7 @@ def summary_of(counters: ExchangeCounters) -> JsonObject:
         "merges": counters.merges,
         "merges_skipped": counters.merges_skipped,
         "adoptions": counters.adoptions,
+        "unchanged": counters.unchanged,
         "staleness": counters.staleness_sum / counters.merges if counters.merges else None,
         "publications": counters.publications,
         "publications_skipped": counters.publications_skipped,

@@ -45,10 +45,17 @@ class Complete:
 
 
 @dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The peer has published nothing since the version that this node knows; nothing was transferred."""
+
+    snapshot: SnapshotReply
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """The pull is over without a usable vector."""
 
     error: PeerError
 
 
-Action = Send | Begin | Accept | Complete | Fail
+Action = Send | Begin | Accept | Complete | Unchanged | Fail

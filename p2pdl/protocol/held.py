@@ -58,6 +58,8 @@ class HeldVersions:
 
     def newest(self, puller: NodeId, now: float) -> Snapshot | None:
         """The version that `puller` should pull, leased to it; None if there is none."""
+        for held in self._held.values():
+            held.leases.pop(puller, None)
         available = self._source.newest_version()
         if available is not None and available not in self._held and self._make_room(now):
             snapshot = self._source.load()
@@ -66,8 +68,6 @@ class HeldVersions:
         if not self._held:
             return None
         held = self._held[max(self._held)]
-        for other in self._held.values():
-            other.leases.pop(puller, None)
         held.lease(puller, now)
         return held.snapshot
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2pdl.errors import PeerError
+from p2pdl.protocol.messages import SnapshotReply
+from p2pdl.protocol.pull import VersionKey
 from p2pdl.topology.contract import Topology
 from p2pdl.types import NodeId
 
@@ -19,6 +21,9 @@ LONGEST_PAUSE = 30.0
 
 DOUBLINGS = 16
 """More than enough to reach `LONGEST_PAUSE`; a power that grew for ever would overflow after a night of failures."""
+
+SHORTEST_PAUSE = 0.01
+"""Seconds that a peer without a new version is left alone at least."""
 
 TRANSIENT_CODES = frozenset({"version-gone", "not-ready", "not-trained-yet"})
 """Refusals of a healthy peer: worth a short pause, not a growing one."""
@@ -36,6 +41,7 @@ class PeerRecord:
         last_code: Its code.
         pulls: Completed pulls.
         step: The peer's step as last heard.
+        known: Incarnation and version of the weights last merged.
     """
 
     state: str = "unknown"
@@ -45,6 +51,7 @@ class PeerRecord:
     last_code: str = ""
     pulls: int = 0
     step: int = 0
+    known: VersionKey | None = None
 
 
 class Neighbours:
@@ -73,14 +80,26 @@ class Neighbours:
         self._round += 1
         return chosen
 
-    def on_success(self, peer: NodeId, step: int) -> bool:
-        """Note a completed pull; True if the peer was not known to be live."""
+    def on_success(self, peer: NodeId, snapshot: SnapshotReply) -> bool:
+        """Note merged weights; True if the peer was not known to be live."""
         record = self.records[peer]
         changed = record.state != "live"
         record.state, record.failures, record.last_error, record.last_code = "live", 0, "", ""
         record.pulls += 1
-        record.step = step
+        record.step = snapshot.step
+        record.known = snapshot.incarnation, snapshot.version
         return changed
+
+    def on_unchanged(self, peer: NodeId, snapshot: SnapshotReply, now: float) -> None:
+        """Note that the peer still serves what was merged before, and ask again when it may have something new.
+
+        Merging the same weights once more would only undo this node's own steps. A version that has been the newest
+        for some time will probably be so for about as long again.
+        """
+        record = self.records[peer]
+        record.state, record.failures, record.last_error, record.last_code = "live", 0, "", ""
+        pause = min(max(snapshot.age or 0.0, SHORTEST_PAUSE), LONGEST_PAUSE)
+        record.pause_until = now + pause * self._rng.uniform(0.5, 1.0)
 
     def on_failure(self, peer: NodeId, error: PeerError, now: float) -> bool:
         """Note a failure and pause the peer; True if this is news worth a line in the log."""

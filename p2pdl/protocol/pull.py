@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError, RejectedWeights
-from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send
+from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import (
     RANGE_SHARDS,
     Envelope,
@@ -22,6 +22,9 @@ from p2pdl.spec import SHARD_ELEMENTS, combine_digests, shard_digest
 from p2pdl.types import Float32Vector, NodeId
 
 Frame = bytes | memoryview
+
+VersionKey = tuple[str, int]
+"""Incarnation and version: what identifies a version of one peer."""
 
 ATTEMPTS = 2
 """How often a range is asked for before a damaged shard ends the pull."""
@@ -52,7 +55,7 @@ class Pull:
     """Pulls one version of one peer's vector.
 
     The host calls `on_start` once, `on_reply` for each reply of the peer and `on_tick` at `deadline`; each returns
-    what to do. After `Complete` or `Fail` the pull is over and further calls return nothing.
+    what to do. After `Complete`, `Unchanged` or `Fail` the pull is over and further calls return nothing.
 
     Args:
         peer: The peer's name, for messages.
@@ -60,14 +63,24 @@ class Pull:
         spec: Digest of this node's WeightSpec.
         ids: Source of request ids, unique for the connection.
         settings: Limits and window.
+        known: (incarnation, version) that this node has merged already: the pull ends if the peer still serves it.
     """
 
-    def __init__(self, peer: NodeId, size: int, spec: str, ids: Iterator[int], settings: PullSettings) -> None:
+    def __init__(
+        self,
+        peer: NodeId,
+        size: int,
+        spec: str,
+        ids: Iterator[int],
+        settings: PullSettings,
+        known: VersionKey | None = None,
+    ) -> None:
         self._peer = peer
         self._size = size
         self._spec = spec
         self._ids = ids
         self._settings = settings
+        self._known = known
         self._snapshot: SnapshotReply | None = None
         self._snapshot_id = 0
         self._next_offset = 0
@@ -128,6 +141,9 @@ class Pull:
         if reply.size != self._size:
             text = f"{self._peer}: serves {reply.size} elements, this model has {self._size}"
             raise IncompatiblePeer(text, code="model")
+        if (reply.incarnation, reply.version) == self._known:
+            self.over = True
+            return [Unchanged(reply)]
         self._snapshot = reply
         return [Begin(reply), *self._fill_window()]
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from p2pdl.errors import PeerError
-from p2pdl.protocol.pull import PullSettings
+from p2pdl.protocol.pull import PullSettings, VersionKey
 from p2pdl.puller.requests import Outcome, Requester, Sink
 from p2pdl.spec import WeightSpec
 from p2pdl.types import NodeId
@@ -29,7 +29,7 @@ class Puller:
         self._spec = spec
         self._settings = settings
         self._changed = threading.Condition()
-        self._job: tuple[NodeId, str, Sink] | None = None
+        self._job: tuple[NodeId, str, Sink, VersionKey | None] | None = None
         self._outcome: Outcome | None = None
         self._called_off = False
         self._closed = False
@@ -41,12 +41,12 @@ class Puller:
         """True from `start` until `take` has returned the outcome."""
         return self._job is not None
 
-    def start(self, peer: NodeId, address: str, sink: Sink) -> None:
-        """Begin to pull; `sink` is called from the thread until the outcome is there."""
+    def start(self, peer: NodeId, address: str, sink: Sink, known: VersionKey | None = None) -> None:
+        """Begin to pull anything but the `known` version; the thread calls `sink` until the outcome is there."""
         with self._changed:
             if self._job is not None:
                 raise RuntimeError("a pull is in progress")
-            self._job, self._outcome, self._called_off = (peer, address, sink), None, False
+            self._job, self._outcome, self._called_off = (peer, address, sink, known), None, False
             self._changed.notify_all()
 
     def take(self, timeout: float = 0.0) -> Outcome | None:
@@ -85,16 +85,18 @@ class Puller:
                     if self._closed:
                         return
                     assert self._job is not None
-                    peer, address, sink = self._job
+                    peer, address, sink, known = self._job
                 try:
                     requester = requester or self._make_requester()
-                    outcome = requester.pull(peer, address, self._spec, self._settings, sink, lambda: self._called_off)
+                    outcome = requester.pull(
+                        peer, address, self._spec, self._settings, sink, known, lambda: self._called_off
+                    )
                 except Exception as error:
                     # The trainer outlives any fault of an exchange; the log has what went wrong here.
                     log.exception("pulling %s failed in an unforeseen way", peer)
                     text = f"{peer}: {type(error).__name__}: {error}"
                     failure = PeerError(text, "please report this", code="internal")
-                    outcome = Outcome(peer, None, failure, 0.0, 0, 0)
+                    outcome = Outcome(peer, None, False, failure, 0.0, 0, 0)
                     if requester is not None:
                         # Its connection may be full of replies to a pull that nobody follows any more.
                         requester.close()

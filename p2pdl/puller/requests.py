@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from p2pdl.clock import Clock
 from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError
-from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send
+from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import (
     Envelope,
     RangeReply,
@@ -20,7 +20,7 @@ from p2pdl.protocol.messages import (
     SpecRequest,
     StatusReply,
 )
-from p2pdl.protocol.pull import Pull, PullSettings
+from p2pdl.protocol.pull import Pull, PullSettings, VersionKey
 from p2pdl.spec import WeightSpec
 from p2pdl.transport.contract import ClientTransport
 from p2pdl.types import Float32Vector, NodeId
@@ -38,7 +38,8 @@ class Outcome:
 
     Attributes:
         peer: Whom it asked.
-        snapshot: What the peer served; None if the pull failed.
+        snapshot: What the peer serves; None if the pull failed.
+        unchanged: True if that is what this node knew already, and nothing was transferred.
         error: Why it failed; None if it did not.
         seconds: How long it took.
         nbytes: Bytes received, headers included.
@@ -47,6 +48,7 @@ class Outcome:
 
     peer: NodeId
     snapshot: SnapshotReply | None
+    unchanged: bool
     error: PeerError | None
     seconds: float
     nbytes: int
@@ -132,6 +134,7 @@ class Requester:
         spec: WeightSpec,
         settings: PullSettings,
         sink: Sink,
+        known: VersionKey | None = None,
         called_off: Callable[[], bool] = lambda: False,
     ) -> Outcome:
         """Pull a peer's newest weights.
@@ -142,10 +145,11 @@ class Requester:
             spec: This node's layout.
             settings: Deadlines and window.
             sink: Takes (offset, shard) of everything that arrives; a shard is valid only during the call.
+            known: The version of this peer that is not worth pulling again.
             called_off: Asked now and then; True ends the pull.
         """
         started = self._clock.now()
-        pull = Pull(peer, spec.size, spec.digest, self._ids, settings)
+        pull = Pull(peer, spec.size, spec.digest, self._ids, settings, known)
         run = _Run(sink)
         error: PeerError | None = None
         try:
@@ -171,7 +175,7 @@ class Requester:
             # What is still under way belongs to a pull that is over: only a new connection is free of it.
             self._transport.reset(address)
         seconds = self._clock.now() - started
-        return Outcome(peer, run.complete, error, seconds, run.nbytes, run.payload_nbytes)
+        return Outcome(peer, run.snapshot, run.unchanged, error, seconds, run.nbytes, run.payload_nbytes)
 
     def close(self) -> None:
         """Drop every connection."""
@@ -185,7 +189,9 @@ class Requester:
                 case Accept(offset, shard):
                     run.sink(offset, shard)
                 case Complete(snapshot):
-                    run.complete = snapshot
+                    run.snapshot = snapshot
+                case Unchanged(snapshot):
+                    run.snapshot, run.unchanged = snapshot, True
                 case Fail(error):
                     raise error
                 case Begin():
@@ -226,6 +232,7 @@ class Requester:
 @dataclass(slots=True)
 class _Run:
     sink: Sink
-    complete: SnapshotReply | None = None
+    snapshot: SnapshotReply | None = None
+    unchanged: bool = False
     nbytes: int = 0
     payload_nbytes: int = 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from p2pdl.errors import PeerError
 from p2pdl.merge import MergeRule, Standing, is_newcomer, merge, sequential_share
-from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send
+from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import Envelope, SnapshotReply, StatusReply
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.protocol.pull import Pull, PullSettings
@@ -119,7 +119,14 @@ class SimulatedNode:
             return
         self._peer = self._waiting.pop(0)
         self._base = self.weights.copy()
-        self._pull = Pull(self._peer, self._spec.size, self._spec.digest, self._ids, self._settings)
+        self._pull = Pull(
+            self._peer,
+            self._spec.size,
+            self._spec.digest,
+            self._ids,
+            self._settings,
+            self._neighbours.records[self._peer].known,
+        )
         self._perform(self._pull.on_start(now))
 
     def _merge(self, snapshot: SnapshotReply) -> None:
@@ -138,7 +145,7 @@ class SimulatedNode:
             weight = sequential_share(self._shares)
             self.weights = merge(self.weights, self._base, self._inbox, weight, self._spec.state_spans)
         self.merges += 1
-        self._neighbours.on_success(self._peer, snapshot.step)
+        self._neighbours.on_success(self._peer, snapshot)
         self._begin(now)
 
     def _on_arrival(self, received: Received, now: float) -> None:
@@ -166,6 +173,10 @@ class SimulatedNode:
                     self._inbox[offset : offset + shard.size] = shard
                 case Complete(snapshot):
                     self._arrived = snapshot
+                case Unchanged(snapshot):
+                    self._neighbours.on_unchanged(self._peer, snapshot, self._network.clock.now())
+                    self._pull = None
+                    return
                 case Fail(error):
                     self._fail(error)
                     return

@@ -55,6 +55,7 @@ class ExchangeCounters:
     merges: int = 0
     merges_skipped: int = 0
     adoptions: int = 0
+    unchanged: int = 0
     publications: int = 0
     publications_skipped: int = 0
     bytes_received: int = 0
@@ -169,7 +170,7 @@ class Exchange:
         # Whether a first merge adopts the peer's weights is known only when they are here: receive them as they are.
         self._raw = self.counters.merges == 0
         self._inbox.expect(None if self._raw else self._base)
-        self._puller.start(peer, self._addresses[peer], self._inbox.accept)
+        self._puller.start(peer, self._addresses[peer], self._inbox.accept, self.neighbours.records[peer].known)
 
     def _collect(self, wait: bool = False) -> None:
         if not self._puller.is_busy:
@@ -187,6 +188,10 @@ class Exchange:
             if outcome.error is not None:
                 raise outcome.error
             assert outcome.snapshot is not None
+            if outcome.unchanged:
+                self.counters.unchanged += 1
+                self.neighbours.on_unchanged(outcome.peer, outcome.snapshot, self._clock.now())
+                return
             self._merge(outcome, outcome.snapshot)
         except PeerError as error:
             self._skip(outcome.peer, error)
@@ -213,7 +218,7 @@ class Exchange:
         self.counters.merge_seconds += self._clock.now() - started
         self.counters.merges += 1
         self.counters.staleness_sum += max(0, self._step - snapshot.step)
-        if self.neighbours.on_success(outcome.peer, snapshot.step):
+        if self.neighbours.on_success(outcome.peer, snapshot):
             log.info("%s answers; merging with it", outcome.peer)
 
     def _skip(self, peer: NodeId, error: PeerError) -> None:

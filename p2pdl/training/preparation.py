@@ -13,9 +13,11 @@ import tensorflow as tf
 
 from p2pdl.errors import ModelUnavailable
 from p2pdl.partition import partition
-from p2pdl.training import data, losses, models
+from p2pdl.training import losses
 from p2pdl.training.batches import Batches
+from p2pdl.training.data.registry import load
 from p2pdl.training.mean_threshold import MeanThreshold
+from p2pdl.training.models.registry import build
 from p2pdl.training.step import Step, compile_step
 
 
@@ -91,12 +93,12 @@ class Preparation:
 
     def __init__(self, settings: PreparationSettings) -> None:
         self._settings = settings
-        self._dataset = data.load(settings.source, settings.folder)
+        self._dataset = load(settings.source, settings.folder)
         parts = partition(settings.partition, self._dataset.y_train, settings.nodes, settings.seed, settings.alpha)
         self.partition_sizes = [len(part) for part in parts]
         self.dataset_size = len(self._dataset.y_train)
         self._part = parts[settings.node_index % len(parts)]
-        self.model = models.build(
+        self.model = build(
             settings.model,
             input_shape=self._dataset.input_shape,
             classes=self._dataset.classes,
@@ -115,7 +117,6 @@ class Preparation:
             seed=settings.seed,
             node_index=settings.node_index,
             augment=settings.augment,
-            scale=self._dataset.scale,
         )
         self.steps = settings.steps if settings.steps is not None else self.batches.steps_for(settings.passes)
         self.step: Step = compile_step(self.model, self.optimizer, self.loss)
@@ -144,11 +145,6 @@ class Preparation:
             "train": (dataset.x_train[part], dataset.y_train[part]),
             "test": (dataset.x_test, dataset.y_test),
         }
-
-    @property
-    def scale(self) -> float:
-        """What stored inputs are multiplied by."""
-        return self._dataset.scale
 
 
 def prepare(settings: PreparationSettings) -> Preparation:

@@ -15,9 +15,9 @@ from typing import Any
 
 from p2pdl.errors import StartupError
 
-_OTHER_PEOPLES_CODE = tuple(
-    {str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")}
-    | {str(Path(__file__).resolve().parent.parent)}
+_OTHER_PEOPLES_CODE = (
+    Path(__file__).resolve().parent.parent,
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
 )
 
 
@@ -112,8 +112,8 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.is_file() and not str(path.resolve()).startswith(_OTHER_PEOPLES_CODE):
+        path = Path(frame.filename).resolve()
+        if path.is_file() and not any(path.is_relative_to(folder) for folder in _OTHER_PEOPLES_CODE):
             return f"{frame.filename}:{frame.lineno}"
     return ""
 

@@ -27,6 +27,8 @@ SECTION_AT = 10
         ("security: {}", 10, "security: is not a known section"),
         ("checkpoint: {}", 10, "checkpoint: is not a known section"),
         ("file: x", 10, "file: is not a known section"),
+        ("train:\n  epochs: 3", 11, "train.epochs: is not a known key\n  -> did you mean `train.passes`?"),
+        ("train:\n  lr: 3", 11, "-> did you mean `train.optimizer.learning_rate`?"),
         # whole numbers
         ("gossip: {window: 0}", 10, "gossip.window: found `0`; wanted a whole number from 1 to 16 (requests)"),
         ("gossip: {window: 17}", 10, "-> write, for example, `window: 2`"),
@@ -62,6 +64,11 @@ SECTION_AT = 10
         ("train:\n  optimizer:\n    learning_rate: 0,05", 12, "-> write `learning_rate: 0.05`"),
         ('train:\n  optimizer:\n    learning_rate: "1e-3"', 12, 'found `"1e-3"`; wanted a number above 0'),
         ("train:\n  optimizer:\n    learning_rate: fast", 12, "train.optimizer.learning_rate: found `fast`; wanted"),
+        (
+            "data: {alpha: 0.0}",
+            10,
+            "found `0.0`; wanted a number above 0 and at most 1000000 (concentration)\n  -> write, for",
+        ),
         # truth values
         ('gossip: {overlap: "yes"}', 10, 'found `"yes"`; wanted true or false\n  -> write `overlap: true`'),
         ("gossip: {overlap: 0}", 10, "found `0`; wanted true or false\n  -> write `overlap: false`"),
@@ -206,7 +213,7 @@ def test_setting_wrong_value_is_reported_with_line_and_remedy(
             "127.0.0.1:7101\n    bind: 0.0.0.0:x",
             "peers.yaml:6: nodes[0].bind: found `0.0.0.0:x`: the port",
         ),
-        ("127.0.0.1:7101", "127.0.0.1:7101\n    port: 3", "-> remove it, or use one of name, address, bind"),
+        ("127.0.0.1:7101", "127.0.0.1:7101\n    port: 3", "-> did you mean `nodes.address`?"),
     ],
 )
 def test_cluster_and_nodes_wrong_value_is_reported(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -234,7 +241,7 @@ def test_nodes_of_wrong_shape_is_reported_once(tmp_path: Path, nodes: str, expec
 
 def test_cluster_missing_says_what_to_add(tmp_path: Path) -> None:
     text = report(tmp_path, GOOD.replace("cluster:\n  name: digits\n", ""))
-    assert text.startswith("peers.yaml: cluster: is missing\n  -> add `cluster: {name: digits, runs: runs}`")
+    assert text.startswith("peers.yaml: cluster: is missing\n  -> add `cluster: {name: digits}`")
 
 
 def test_bind_same_port_of_one_machine_is_refused_and_of_two_is_not(tmp_path: Path) -> None:
@@ -376,3 +383,11 @@ security: {}
 def test_duplicate_key_does_not_hide_or_repeat_its_value(tmp_path: Path) -> None:
     text = report(tmp_path, GOOD + "train:\n  seed: x\n  seed: y\n")
     assert text == "peers.yaml:12: train.seed: is written twice, first in line 11\n  -> keep one of the two"
+
+
+def test_value_with_line_breaks_or_without_end_is_shown_on_one_short_line(tmp_path: Path) -> None:
+    long = "x" * 900
+    text = report(tmp_path, GOOD + f'model: {{name: "a\\nb{long}"}}\ndata: {{source: "tcp\\n://{long}"}}\n{long}: 1\n')
+    lines = text.splitlines()
+    assert len(lines) == 6 and all(len(line) < 500 for line in lines)
+    assert 'found `"a\\nbxxx' in text

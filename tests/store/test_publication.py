@@ -149,6 +149,21 @@ def test_publish_fill_that_raises_leaves_the_newest_version_served() -> None:
         reader.close()
 
 
+def test_take_over_frees_the_slot_that_a_dead_reader_held() -> None:
+    spec = dense_spec(16)
+    with new_store() as descriptor, writing(descriptor, spec) as writer:
+        publish(writer, random_vector(spec.size))
+        dead = StoreReader(descriptor)
+        dead._header[Word.READING] = 1 + dead._header[Word.NEWEST] % SLOTS
+        onlooker = StoreReader(descriptor)
+        assert onlooker.counter(Word.READING) == 1
+        reader = StoreReader(descriptor)
+        reader.take_over()
+        assert (writer.counter(Word.READING), writer.counter(Word.SERVER_STARTS)) == (0, 1)
+        for each in (dead, onlooker, reader):
+            each.close()
+
+
 def test_counters_of_the_server_are_seen_by_the_trainer() -> None:
     with new_store() as descriptor, writing(descriptor, dense_spec(16)) as writer:
         reader = StoreReader(descriptor)

@@ -22,9 +22,7 @@ def cnn(input_shape: tuple[int, ...], classes: int, width: float) -> keras.Model
     model = keras.Sequential(image_input(input_shape, "cnn"), name="cnn")
     for number, channels in enumerate((32, 64), start=1):
         model.add(
-            keras.layers.Conv2D(
-                scaled(channels, width), 3, padding="same", activation="relu", name=f"conv_{number}"
-            )
+            keras.layers.Conv2D(scaled(channels, width), 3, padding="same", activation="relu", name=f"conv_{number}")
         )
         model.add(halve(f"pool_{number}"))
     model.add(keras.layers.Flatten(name="flatten"))

@@ -37,9 +37,7 @@ def vgg19(input_shape: tuple[int, ...], classes: int, width: float) -> keras.Mod
             place = f"{block}_{number}"
             # The normalisation's shift makes a bias before it superfluous.
             model.add(
-                keras.layers.Conv2D(
-                    scaled(channels, width), 3, padding="same", use_bias=False, name=f"conv_{place}"
-                )
+                keras.layers.Conv2D(scaled(channels, width), 3, padding="same", use_bias=False, name=f"conv_{place}")
             )
             model.add(keras.layers.BatchNormalization(momentum=STATISTICS_MOMENTUM, name=f"norm_{place}"))
             model.add(keras.layers.ReLU(name=f"relu_{place}"))

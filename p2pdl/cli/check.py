@@ -1,0 +1,119 @@
+"""`p2pdl check`: what a configuration means, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from p2pdl.cli import COMMANDS, numbers
+from p2pdl.cli.options import config_option, configuration_of, json_option, set_option
+from p2pdl.cli.tables import output, table
+from p2pdl.config import Configuration
+from p2pdl.node.choice import is_local
+from p2pdl.node.inspection import Inspection, inspect
+from p2pdl.types import JsonObject
+
+LINKS = (10.0, 50.0, 100.0, 300.0, 1000.0)
+"""Mbit/s."""
+
+
+@click.command("check", short_help=COMMANDS["check"])
+@config_option
+@set_option
+@click.option(
+    "--link",
+    "links",
+    metavar="MBIT",
+    type=click.FloatRange(min=0, min_open=True),
+    multiple=True,
+    default=LINKS,
+    show_default=", ".join(f"{rate:g}" for rate in LINKS),
+    help="Rate of a link in Mbit/s to work out. May be given several times.",
+)
+@json_option
+def command(file: str | None, overrides: tuple[str, ...], links: tuple[float, ...], as_json: bool) -> None:
+    """Validate a configuration, load its data, build its model, and say what an exchange costs.
+
+    Nothing is trained and no other node is asked.
+    """
+    configuration = configuration_of(file, overrides)
+    findings = _findings(configuration, inspect(configuration), links)
+    if as_json:
+        click.echo(json.dumps(findings, indent=2))
+    else:
+        _show(output(), findings)
+
+
+def _findings(configuration: Configuration, inspection: Inspection, links: Sequence[float]) -> JsonObject:
+    gossip = configuration.gossip
+    pulls = gossip.peers if gossip.topology == "random" else 1
+    return {
+        "file": str(configuration.file),
+        "cluster": configuration.cluster.name,
+        "strategy": configuration.strategy,
+        "model": configuration.model.name,
+        "parameters": inspection.parameters,
+        "data": configuration.data.source,
+        "dataset_size": inspection.dataset_size,
+        "partition": configuration.data.partition,
+        "bytes_per_pull": inspection.exchange_nbytes,
+        "pulls_per_exchange": pulls,
+        "nodes": [
+            {
+                "name": entry.name,
+                "address": str(entry.address),
+                "local": is_local(entry.address),
+                "samples": inspection.samples[entry.name],
+                "steps": inspection.steps[entry.name],
+            }
+            for entry in configuration.nodes
+        ],
+        "links": [link_figures(inspection.exchange_nbytes, pulls, gossip.timeout, rate) for rate in links],
+    }
+
+
+def link_figures(nbytes: int, pulls: int, timeout: float, rate: float) -> JsonObject:
+    """What a link allows that carries nothing else.
+
+    Args:
+        nbytes: Bytes of one pull.
+        pulls: Pulls of one exchange.
+        timeout: Seconds that a pull may take.
+        rate: Mbit/s.
+    """
+    seconds = 8 * nbytes / (1e6 * rate)
+    return {
+        "mbit_per_second": rate,
+        "seconds_per_pull": seconds,
+        "exchanges_per_minute": 60 / (seconds * pulls),
+        "within_timeout": seconds < timeout,
+    }
+
+
+def _show(console: Console, findings: JsonObject) -> None:
+    console.print(
+        f"{findings['file']} is right: cluster {findings['cluster']}, strategy {findings['strategy']}\n"
+        f"model {findings['model']}: {findings['parameters']:,} parameters, "
+        f"{findings['bytes_per_pull'] / 1e6:.2f} MB in each pull\n"
+        f"data {findings['data']}: {findings['dataset_size']:,} training samples, divided by {findings['partition']}",
+        soft_wrap=True,
+    )
+    nodes = table("node", "address", "", "samples", "steps")
+    for node in findings["nodes"]:
+        here = "this machine" if node["local"] else ""
+        nodes.add_row(node["name"], node["address"], here, numbers.count(node["samples"]), numbers.count(node["steps"]))
+    console.print(nodes)
+    if findings["strategy"] != "gossip":
+        return
+    links = table("link, Mbit/s", "seconds a pull", "exchanges a minute", "")
+    for link in findings["links"]:
+        links.add_row(
+            f"{link['mbit_per_second']:g}",
+            numbers.significant(link["seconds_per_pull"]),
+            numbers.significant(link["exchanges_per_minute"]),
+            "" if link["within_timeout"] else "longer than gossip.timeout",
+        )
+    console.print(links)

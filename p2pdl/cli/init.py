@@ -1,0 +1,46 @@
+"""`p2pdl init`: a commented configuration to start from."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from p2pdl.cli import COMMANDS
+from p2pdl.cli.options import DEFAULT_FILE
+from p2pdl.config.presets import PRESETS, template
+from p2pdl.errors import StartupError
+
+
+@click.command("init", short_help=COMMANDS["init"])
+@click.argument("path", default=DEFAULT_FILE)
+@click.option("--preset", default=next(iter(PRESETS)), metavar="NAME", help=f"One of: {', '.join(PRESETS)}.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+def command(path: str, preset: str, force: bool) -> None:
+    """Write a configuration with every key and a comment on each to PATH.
+
+    As it is, it describes four nodes on this machine, on data that need no download.
+    """
+    text = template(preset)
+    target = Path(path)
+    if target.is_dir():
+        target /= DEFAULT_FILE
+    try:
+        with target.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise StartupError(
+            f"{target} is there already and was left as it is", "name another file, or overwrite this one with --force"
+        ) from None
+    except OSError as error:
+        raise StartupError(
+            f"{target} cannot be written: {error.strerror}", "name a file in a folder that exists and is yours"
+        ) from None
+    shown = shlex.quote(str(target))
+    click.echo(
+        f"wrote {target}: four nodes on this machine, to try out or to change\n\n"
+        f"  p2pdl check --config {shown}     what it means: model, data, what links allow\n"
+        f"  p2pdl up --config {shown}        train its nodes here\n"
+        f"  p2pdl node --config {shown}      one node of it: the same line on each machine, with its addresses in it"
+    )

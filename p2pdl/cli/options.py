@@ -1,0 +1,51 @@
+"""Options that several commands share, and the configuration that they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pdl.config import Configuration, load
+
+DEFAULT_FILE = "peers.yaml"
+
+config_option = click.option(
+    "--config",
+    "-c",
+    "file",
+    metavar="FILE",
+    show_default=f"{DEFAULT_FILE} in this folder",
+    help="The cluster's configuration.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Replace one setting of the file, such as train.passes=10. May be given several times.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout; everything else goes to stderr."
+)
+
+
+def file_here(file: str | None) -> str | None:
+    """The file that was named, or else the `peers.yaml` of the current folder if there is one."""
+    return file or (DEFAULT_FILE if Path(DEFAULT_FILE).exists() else None)
+
+
+def configuration_of(file: str | None, overrides: tuple[str, ...]) -> Configuration:
+    """The configuration that `--config` and `--set` say.
+
+    Raises:
+        UsageError: No file was named and there is no `peers.yaml` here.
+        ConfigurationError: The file or a flag is wrong.
+    """
+    found = file_here(file)
+    if found is None:
+        raise click.UsageError(
+            f"there is no {DEFAULT_FILE} in this folder: name the configuration with --config FILE, "
+            "or write one with `p2pdl init`"
+        )
+    return load(found, overrides)

@@ -1,0 +1,74 @@
+"""`p2pdl up`: every node of this machine under one live table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+
+import click
+from rich.console import Console
+
+from p2pdl.cli import COMMANDS, EXIT_INTERRUPTED
+from p2pdl.cli.closing_table import show_results
+from p2pdl.cli.live_table import LiveTable
+from p2pdl.cli.observers import Messages, ProgressLines
+from p2pdl.cli.options import config_option, configuration_of, json_option, set_option
+from p2pdl.cli.tables import console_on, output
+from p2pdl.errors import EXIT_FAILED, EXIT_USAGE
+from p2pdl.node import local_nodes
+from p2pdl.node.cluster import LocalCluster, Outcome
+from p2pdl.node.cluster_summary import NodeSummaries, write_cluster_summary
+from p2pdl.node.run_folder import create_run_folder
+
+
+@click.command("up", short_help=COMMANDS["up"])
+@config_option
+@set_option
+@json_option
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress: only warnings, errors and the closing table.")
+def command(file: str | None, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Run every node of the file that is on this machine, each its own process, and show how they get on.
+
+    The cores are divided among the nodes unless train.threads says otherwise. Ctrl-C stops all nodes, and their
+    summaries are written; a second one ends them at once.
+    """
+    configuration = configuration_of(file, overrides)
+    names = local_nodes.local_nodes(configuration)
+    create_run_folder(configuration)
+    threads = local_nodes.shared_threads(configuration, len(names))
+    passed_on = [*overrides, f"train.threads={threads}"]
+    summaries = NodeSummaries(configuration, names)
+    console = console_on(sys.stderr)
+    observer = _observer(console, as_json, quiet)
+    with observer if isinstance(observer, LiveTable) else contextlib.nullcontext():
+        cluster = LocalCluster(
+            configuration,
+            names,
+            lambda name, lifeline: local_nodes.node_command(configuration, name, passed_on, lifeline),
+            observer,
+        )
+        outcome = cluster.run()
+    if outcome.exit_code != EXIT_USAGE:
+        stopped = outcome.exit_code == EXIT_INTERRUPTED
+        summary, model = write_cluster_summary(configuration, outcome.seconds, summaries.read(outcome.failed, stopped))
+        if as_json:
+            click.echo(json.dumps(summary, indent=2))
+        else:
+            show_results(output(), summary, model)
+    _name_the_failed(outcome)
+    click.get_current_context().exit(outcome.exit_code)
+
+
+def _observer(console: Console, as_json: bool, quiet: bool) -> Messages:
+    if quiet:
+        return Messages(console)
+    if as_json or not console.is_terminal:
+        return ProgressLines(console)
+    return LiveTable(console)
+
+
+def _name_the_failed(outcome: Outcome) -> None:
+    if outcome.exit_code in (EXIT_USAGE, EXIT_FAILED):
+        failed = ", ".join(f"{name} ({how})" for name, how in outcome.failed.items())
+        click.echo(f"p2pdl: failed: {failed}", err=True)

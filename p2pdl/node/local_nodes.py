@@ -1,0 +1,59 @@
+"""The nodes of the file that are on this machine, and what each of them is started with by `p2pdl up`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from p2pdl.config import Configuration
+from p2pdl.errors import NodeChoiceError
+from p2pdl.node.choice import is_local
+from p2pdl.types import NodeId
+
+
+def local_nodes(configuration: Configuration) -> list[NodeId]:
+    """The nodes whose address is this machine's, in the order of the file.
+
+    A `bind` of 0.0.0.0 is every machine's and says nothing.
+
+    Raises:
+        NodeChoiceError: There are none.
+    """
+    found = [
+        entry.name
+        for entry in configuration.nodes
+        if is_local(entry.address) or (entry.bind and not entry.bind.is_wildcard and is_local(entry.bind))
+    ]
+    if not found:
+        addresses = ", ".join(f"{entry.name} {entry.address}" for entry in configuration.nodes)
+        raise NodeChoiceError(
+            f"no node of {configuration.file} has an address of this machine ({addresses})",
+            "correct the addresses under `nodes`, or run one of them here with `p2pdl node --name NAME`",
+        )
+    return found
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shared_threads(configuration: Configuration, nodes: int) -> int:
+    """Threads for each of so many nodes on this machine: as configured, or an equal part of the cores."""
+    return configuration.train.threads or max(1, cores() // nodes)
+
+
+def node_command(configuration: Configuration, node: NodeId, overrides: Sequence[str], lifeline: int) -> list[str]:
+    """The command line that runs one node.
+
+    Args:
+        configuration: The cluster.
+        node: The node's name.
+        overrides: `section.key=value`, each passed on with `--set`.
+        lifeline: The reading end of a pipe that closes when the caller is gone.
+    """
+    command = [sys.executable, "-m", "p2pdl", "node", "--config", str(configuration.file), "--name", node]
+    for override in overrides:
+        command += ["--set", override]
+    return [*command, "--lifeline", str(lifeline)]
