@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from p2pdl.cli import numbers
-from p2pdl.cli.tables import state_cell, table
+from p2pdl.cli.tables import near, state_cell, table
 from p2pdl.config.source import shown
 from p2pdl.types import JsonObject
 
@@ -36,7 +36,7 @@ def show_results(console: Console, summary: JsonObject, model: Path | None) -> N
         accuracy, loss = numbers.accuracy(consensus["test_accuracy"]), numbers.loss(consensus["test_loss"])
         who = ", ".join(consensus["nodes"])
         console.print(f"consensus of {who}: test accuracy {accuracy}, loss {loss}", style="bold", soft_wrap=True)
-        console.print(f"its model is {_near(model)}", soft_wrap=True)
+        console.print(f"its model is {near(model) if model else numbers.NOTHING}", soft_wrap=True)
     elif summary["strategy"] == "gossip":
         console.print("there is no consensus model: no node got as far as a final merge", soft_wrap=True)
 
@@ -61,13 +61,3 @@ def results_table(nodes: list[JsonObject]) -> Table:
             numbers.megabytes(node.get("bytes_received")),
         )
     return made
-
-
-def _near(path: Path | None) -> str:
-    """A path as short as it can be from here."""
-    if path is None:
-        return numbers.NOTHING
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -39,7 +40,7 @@ def output() -> Console:
 
 def table(*columns: str, left: tuple[str, ...] = ("node", "address", "state", "")) -> Table:
     """An empty table: text to the left, numbers to the right."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="left" if column in left else "right", no_wrap=True)
     return made
@@ -48,3 +49,11 @@ def table(*columns: str, left: tuple[str, ...] = ("node", "address", "state", ""
 def state_cell(state: str) -> Text:
     """A node's state in its colour."""
     return Text(shown(state), style=STATE_STYLES.get(state, ""))
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -9,17 +9,17 @@ import sys
 import click
 from rich.console import Console
 
-from p2pdl.cli import COMMANDS, EXIT_INTERRUPTED
+from p2pdl.cli import COMMANDS
 from p2pdl.cli.closing_table import show_results
 from p2pdl.cli.live_table import LiveTable
 from p2pdl.cli.observers import Messages, ProgressLines
 from p2pdl.cli.options import config_option, configuration_of, json_option, set_option
-from p2pdl.cli.tables import console_on, output
+from p2pdl.cli.tables import console_on, near, output
 from p2pdl.errors import EXIT_FAILED, EXIT_USAGE
 from p2pdl.node import local_nodes
 from p2pdl.node.cluster import LocalCluster, Outcome
 from p2pdl.node.cluster_summary import NodeSummaries, write_cluster_summary
-from p2pdl.node.run_folder import create_run_folder
+from p2pdl.node.run_folder import create_run_folder, run_folder
 
 
 @click.command("up", short_help=COMMANDS["up"])
@@ -41,6 +41,9 @@ def command(file: str | None, overrides: tuple[str, ...], as_json: bool, quiet: 
     summaries = NodeSummaries(configuration, names)
     console = console_on(sys.stderr)
     observer = _observer(console, as_json, quiet)
+    if not quiet:
+        here = f"{', '.join(names)} of cluster {configuration.cluster.name}"
+        console.print(f"running {here} here, {threads} threads each; results: {near(run_folder(configuration))}")
     with observer if isinstance(observer, LiveTable) else contextlib.nullcontext():
         cluster = LocalCluster(
             configuration,
@@ -50,8 +53,8 @@ def command(file: str | None, overrides: tuple[str, ...], as_json: bool, quiet: 
         )
         outcome = cluster.run()
     if outcome.exit_code != EXIT_USAGE:
-        stopped = outcome.exit_code == EXIT_INTERRUPTED
-        summary, model = write_cluster_summary(configuration, outcome.seconds, summaries.read(outcome.failed, stopped))
+        left = summaries.read(outcome.failed, outcome.stopped)
+        summary, model = write_cluster_summary(configuration, outcome.seconds, left)
         if as_json:
             click.echo(json.dumps(summary, indent=2))
         else:
@@ -69,6 +72,8 @@ def _observer(console: Console, as_json: bool, quiet: bool) -> Messages:
 
 
 def _name_the_failed(outcome: Outcome) -> None:
-    if outcome.exit_code in (EXIT_USAGE, EXIT_FAILED):
+    if outcome.exit_code == EXIT_USAGE:
+        click.echo(f"p2pdl: nothing runs: {', '.join(outcome.could_not_start)} could not start", err=True)
+    elif outcome.exit_code == EXIT_FAILED:
         failed = ", ".join(f"{name} ({how})" for name, how in outcome.failed.items())
         click.echo(f"p2pdl: failed: {failed}", err=True)

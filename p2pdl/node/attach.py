@@ -110,7 +110,7 @@ class AttachedNode:
             merged = self._participation.merge_finally(self._samples, self._pause)
             log.info("final merge of %s", ", ".join(merged.nodes))
         self._enter("merged")
-        self._participation.wait_until_served(self._pause)
+        self._participation.wait_until_served(merged, self._pause)
         summary = {
             "node": self._node,
             "strategy": self._configuration.strategy,

@@ -69,16 +69,23 @@ class Outcome:
         exit_code: 0 all done · 1 a node failed · 2 a node could not start · 130 interrupted.
         exit_codes: What each node's process ended with, negative for a signal.
         seconds: From the first start to the last end.
+        stopped: Whether the nodes were told to end early.
     """
 
     exit_code: int
     exit_codes: dict[NodeId, int]
     seconds: float
+    stopped: bool
 
     @property
     def failed(self) -> dict[NodeId, str]:
         """How each node ended that did not end well."""
         return {name: how_it_ended(code) for name, code in self.exit_codes.items() if code != EXIT_DONE}
+
+    @property
+    def could_not_start(self) -> list[NodeId]:
+        """The nodes that ended before any training."""
+        return [name for name, code in self.exit_codes.items() if code == EXIT_USAGE]
 
 
 class LocalCluster:
@@ -136,7 +143,7 @@ class LocalCluster:
             watch.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return Outcome(self._exit_code(), self._exit_codes, time.monotonic() - started)
+        return Outcome(self._exit_code(), self._exit_codes, time.monotonic() - started, self._stopping)
 
     def _start(self, name: NodeId, lifeline: Lifeline) -> None:
         reading, writing = os.pipe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Participation:
             samples: Training samples behind this node's weights.
             pause: How to wait.
         """
-        gathering = self._gather(DONE_STATES, pause)
+        gathering = self._gather(self.addresses, DONE_STATES, pause)
         arrived = {node: self.addresses[node] for node in gathering.arrived()}
         own = (self._node, self._store.pin_newest(), samples)
         merged = final_merge(self._requester, own, arrived, self._weights.spec, self._pull_settings, self._inbox)
@@ -103,12 +104,21 @@ class Participation:
         self._weights.assign(merged.vector)
         return merged
 
-    def wait_until_served(self, pause: Pause) -> None:
-        """Wait while another node may still be pulling this node's final weights."""
-        self._gather(frozenset({"merged"}), pause)
+    def wait_until_served(self, merged: FinalMerge | None, pause: Pause) -> None:
+        """Wait while another node may still want this node's final weights.
 
-    def _gather(self, goal: frozenset[str], pause: Pause) -> Gathering:
-        return gather(self._requester, self.addresses, goal, self._gossip.linger, self._clock, pause)
+        Args:
+            merged: This node's final merge, whose other nodes do theirs; None if there is none, and the nodes just end.
+            pause: How to wait.
+        """
+        if merged is None:
+            self._gather(self.addresses, DONE_STATES, pause)
+        else:
+            others = {node: self.addresses[node] for node in merged.nodes if node != self._node}
+            self._gather(others, frozenset({"merged"}), pause)
+
+    def _gather(self, addresses: Mapping[NodeId, str], goal: frozenset[str], pause: Pause) -> Gathering:
+        return gather(self._requester, addresses, goal, self._gossip.linger, self._clock, pause)
 
     def close(self) -> None:
         """End the puller's thread and drop every connection."""

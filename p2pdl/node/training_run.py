@@ -122,7 +122,7 @@ class TrainingRun:
         if self._participation is not None:
             self._enter("merged")
             # Somebody may still be pulling this node's final weights.
-            self._participation.wait_until_served(self._pause)
+            self._participation.wait_until_served(merged, self._pause)
             self._participation.close()
         self._write_summary(seconds, "done", results, before, merged)
 

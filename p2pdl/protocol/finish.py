@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from p2pdl.types import NodeId
 
-SILENCE_SECONDS = 10.0
+SILENCE_SECONDS = 5.0
 """A peer that has not answered for so long is not waited for."""
 
 DONE_STATES = frozenset({"finished", "merged"})

@@ -123,10 +123,16 @@ def gather(
             return gathering
         awaited = gathering.awaited(now)
         if awaited != told:
-            log.info("waiting for %s (%g s at most)", ", ".join(awaited), linger)
+            log.info("waiting until %s %s (%g s at most)", ", ".join(awaited), verb(awaited, goal), linger)
             told = awaited
         if pause(POLL_SECONDS):
             return gathering
+
+
+def verb(awaited: list[NodeId], goal: frozenset[str]) -> str:
+    """What the others are waited for to do."""
+    have = "have" if len(awaited) > 1 else "has"
+    return f"{have} finished" if "finished" in goal else f"{have} done the final merge"
 
 
 @dataclass(frozen=True, slots=True)

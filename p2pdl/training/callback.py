@@ -49,6 +49,7 @@ class GossipCallback(keras.callbacks.Callback):
         self._session: Session | None = None
         self._losses = BatchLosses()
         self._samples = 0
+        self._figures: JsonObject = {}
 
     def on_train_begin(self, logs=None) -> None:
         """Join the cluster."""
@@ -66,9 +67,12 @@ class GossipCallback(keras.callbacks.Callback):
             return
         loss, samples = self._losses.latest(self.model, logs or {})
         self._samples += samples
-        figures = self._session.after_step(int(self.model.optimizer.iterations), self._samples, loss)
+        self._figures = self._session.after_step(int(self.model.optimizer.iterations), self._samples, loss)
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        """Put the exchange's figures where other callbacks, and the history, find them."""
         if logs is not None:
-            logs.update({f"p2pdl/{name}": value for name, value in figures.items()})
+            logs.update({f"p2pdl/{name}": value for name, value in self._figures.items()})
 
     def on_train_end(self, logs=None) -> None:
         """Merge for the last time: the model is then the consensus of all nodes."""

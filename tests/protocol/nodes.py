@@ -16,7 +16,7 @@ from p2pdl.protocol.serving import Serving
 from p2pdl.server.answer import Answerer, reply_only
 from p2pdl.spec import Snapshot, SnapshotInfo, WeightSpec, shard_digests, vector_digest
 from p2pdl.transport.contract import Frames
-from p2pdl.transport.memory import MemoryNetwork
+from p2pdl.transport.memory import Handler, MemoryNetwork
 from p2pdl.types import Float32Vector
 from p2pdl.wire import decode, encode
 from tests.stores import dense_spec
@@ -79,10 +79,15 @@ def node_serving(vector: Float32Vector) -> PlainNode:
     return node
 
 
+def handler_of(node: PlainNode, cluster: str = CLUSTER) -> Handler:
+    """What answers for the node in a network."""
+    return reply_only(Answerer(cluster, "beta", Serving(cluster, node)))
+
+
 def network_of(node: PlainNode, *, cluster: str = CLUSTER, seed: int = 0) -> MemoryNetwork:
     """A network in which the node is served at `ADDRESS`."""
     network = MemoryNetwork(VirtualClock(), seed)
-    network.serve(ADDRESS, reply_only(Answerer(cluster, "beta", Serving(cluster, node))))
+    network.serve(ADDRESS, handler_of(node, cluster))
     return network
 
 

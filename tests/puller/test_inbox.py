@@ -69,7 +69,7 @@ def test_accept_and_subtract_leave_shard_and_base_alone() -> None:
     inbox.subtract(base)
 
 
-@pytest.mark.parametrize("size", [0, 1, 16, 17, 100_003])
+@pytest.mark.parametrize("size", [1, 16, 17, 100_003])
 def test_vector_is_aligned_to_64_bytes(size: int) -> None:
     for _ in range(5):
         vector = aligned_empty(size)

@@ -20,7 +20,7 @@ from p2pdl.transport.contract import Frames
 from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import Float32Vector
 from tests.processes import free_port, server
-from tests.protocol.nodes import PlainNode, network_of, node_serving
+from tests.protocol.nodes import PlainNode, handler_of, node_serving
 from tests.puller.pulling import requester_of
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
 from tests.transport.worlds import ZmqWorld
@@ -69,8 +69,7 @@ class Held:
         self.asked, self.let = threading.Event(), threading.Event()
         self.world = ZmqWorld()
         self.address = self.world.new_address()
-        network = network_of(node_serving(vector))
-        handler = network._handlers["beta:1"]
+        handler = handler_of(node_serving(vector))
 
         def answer(frames: list[memoryview]) -> Frames:
             self.asked.set()
@@ -263,8 +262,8 @@ def test_end_to_end_another_cluster_is_refused() -> None:
 
 def test_node_without_weights_says_so_over_zeromq(pullers: Pullers, held: Held) -> None:
     held.let.set()
-    network = network_of(PlainNode())
-    held.world.serve(address := held.world.new_address(), lambda frames: network._handlers["beta:1"](frames, 0.0) or [])
+    handler, address = handler_of(PlainNode()), held.world.new_address()
+    held.world.serve(address, lambda frames: handler(frames, 0.0) or [])
     puller = pullers()
     puller.start("alpha", address, Inbox(SPEC).accept)
     outcome = puller.take(WAIT)
