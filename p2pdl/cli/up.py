@@ -43,7 +43,9 @@ def command(file: str | None, overrides: tuple[str, ...], as_json: bool, quiet: 
     observer = _observer(console, as_json, quiet)
     if not quiet:
         here = f"{', '.join(names)} of cluster {configuration.cluster.name}"
-        console.print(f"running {here} here, {threads} threads each; results: {near(run_folder(configuration))}")
+        console.print(
+            f"running {here} here, {threads} threads each; results: {near(run_folder(configuration))}", soft_wrap=True
+        )
     with observer if isinstance(observer, LiveTable) else contextlib.nullcontext():
         cluster = LocalCluster(
             configuration,

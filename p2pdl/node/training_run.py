@@ -57,7 +57,7 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train, meet the others, merge for the last time, and write what the run leaves."""
-        self._parts.compile()
+        self._parts.warm_up()
         if self._participation is not None:
             self._participation.warm_up()
             self._enter("ready")

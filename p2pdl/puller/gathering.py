@@ -26,6 +26,10 @@ ASK_SECONDS = 2.0
 """How long a peer may take to say how it is."""
 
 POLL_SECONDS = 0.2
+"""At the end of a run, how often the others are asked."""
+
+START_POLL_SECONDS = 0.05
+"""At its start: often, since whoever learns late that all are ready starts late."""
 
 ABSENCE_SECONDS = 3.0
 """At the start: a peer that has not answered by then is not starting with us."""
@@ -88,7 +92,7 @@ def start_together(
         waited = clock.now() - started
         on_their_way = any(state == "starting" for state in seen.values()) or (silent and waited < ABSENCE_SECONDS)
         late = any(state in ("training", "finished", "merged") for state in seen.values())
-        if late or not on_their_way or waited >= longest or pause(POLL_SECONDS):
+        if late or not on_their_way or waited >= longest or pause(START_POLL_SECONDS):
             return sorted(seen)
 
 

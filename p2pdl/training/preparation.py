@@ -126,12 +126,14 @@ class Preparation:
         """Samples of this node."""
         return len(self._part)
 
-    def compile(self) -> None:
-        """Trace and compile the step now, without taking one, so that all nodes' first steps take as long as others."""
+    def warm_up(self) -> None:
+        """Take one step and undo it: what compiling costs is paid before the others are met, not in the first step."""
+        variables = [*self.model.variables, *self.optimizer.variables]
+        before = [variable.numpy() for variable in variables]
         inputs, labels = self.batches.batch(0)
-        self.step.get_concrete_function(  # type: ignore[attr-defined]
-            tf.TensorSpec(inputs.shape, inputs.dtype), tf.TensorSpec(labels.shape, labels.dtype)
-        )
+        self.step(tf.constant(inputs), tf.constant(labels))
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
     def density(self) -> float | None:
         """Share of the gradient entries that the mask kept in the last step; None without a mask."""

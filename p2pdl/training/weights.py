@@ -69,9 +69,9 @@ class ModelWeights:
         self.adopt()
 
     def warm_up(self) -> None:
-        """Compile now what the first merge would otherwise wait for."""
-        self._merge_all.get_concrete_function(tf.TensorSpec((), tf.float32), self._tensors)
-        self._assign_all.get_concrete_function(self._tensors)
+        """Compile now what the first merge would otherwise wait for; with weight 0 it changes nothing."""
+        self._inbox[:] = 0
+        self.merge_difference(0.0)
 
     def _merge_step(self, weight: tf.Tensor, tensors: list[tf.Tensor]) -> None:
         for place, variable, tensor in zip(self.spec.variables, self._variables, tensors, strict=True):
