@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from hypothesis import settings
 
+from experiments.running import DATA
 from tests.processes import children, end, wait_until
 from tests.stores import open_stores
 
@@ -16,6 +19,35 @@ settings.register_profile("p2pdl", deadline=None)
 settings.load_profile("p2pdl")
 
 GRACE_SECONDS = 3.0
+
+REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "data": (lambda: (DATA / "mnist.npz").exists(), f"needs the full data sets in {DATA}"),
+    "root": (
+        lambda: os.geteuid() == 0 and all(map(shutil.which, ("ip", "tc"))),
+        "needs root, and the commands ip and tc",
+    ),
+}
+"""Marks of tests that need something: whether it is there, and what to say where it is not."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run."""
+    for mark, (is_met, reason) in REQUIREMENTS.items():
+        if not is_met():
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that was skipped although what it needs is there has failed."""
+    report = yield
+    for mark, (is_met, _) in REQUIREMENTS.items():
+        if report.skipped and item.get_closest_marker(mark) and is_met():
+            report.outcome = "failed"
+            report.longrepr = f"skipped although this machine meets the requirement of the mark {mark!r}"
+    return report
 
 
 @pytest.fixture(autouse=True)
