@@ -30,7 +30,7 @@ def main() -> int:
         ("isolated, Dirichlet 0.3", 4, {**SINGLE, "data": skewed, "train": train}),
     ]
     chosen = sys.argv[1:]
-    rows = [["case", "steps", "nodes before the final merge", "consensus", "ms a step"]]
+    rows = [["case", "steps", "nodes before the final merge", "consensus", "merges", "ms a pull", "ms a step"]]
     for title, nodes, settings in cases:
         if chosen and title not in chosen:
             continue
@@ -42,6 +42,8 @@ def main() -> int:
                 str(max(node["steps"] for node in summary["nodes"])),
                 " ".join(f"{accuracy:.4f}" for accuracy in before),
                 f"{consensus:.4f}" if consensus is not None else "-",
+                " ".join(str(node["merges"]) for node in summary["nodes"]),
+                " ".join(f"{1000 * node['pull_seconds'] / max(1, node['merges']):.0f}" for node in summary["nodes"]),
                 " ".join(f"{1000 * node['seconds_per_step']['median']:.1f}" for node in summary["nodes"]),
             ]
         )

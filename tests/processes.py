@@ -55,9 +55,13 @@ def end(pid: int) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
-    state, _ = _stat(pid)
-    return state not in ("", "Z", "X")
+    """Whether a process exists and has not ended; a stopped one has not."""
+    return _stat(pid)[0] not in ("", "Z", "X")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has taken effect on a process."""
+    return _stat(pid)[0] == "T"
 
 
 def memory_mib(pid: int, field: str = "VmHWM") -> float:

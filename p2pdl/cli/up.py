@@ -42,9 +42,9 @@ def command(file: str | None, overrides: tuple[str, ...], as_json: bool, quiet: 
     console = console_on(sys.stderr)
     observer = _observer(console, as_json, quiet)
     if not quiet:
-        here = f"{', '.join(names)} of cluster {configuration.cluster.name}"
+        here = f"running {', '.join(names)} of cluster {configuration.cluster.name} here"
         console.print(
-            f"running {here} here, {threads} threads each; results: {near(run_folder(configuration))}", soft_wrap=True
+            f"{here}; threads for each: {threads}; results in {near(run_folder(configuration))}", soft_wrap=True
         )
     with observer if isinstance(observer, LiveTable) else contextlib.nullcontext():
         cluster = LocalCluster(

@@ -67,7 +67,7 @@ class Outcome:
 
     Attributes:
         exit_code: 0 all done · 1 a node failed · 2 a node could not start · 130 interrupted.
-        exit_codes: What each node's process ended with, negative for a signal.
+        exit_codes: What each node's process ended with, in the order of the file; negative for a signal.
         seconds: From the first start to the last end.
         stopped: Whether the nodes were told to end early.
     """
@@ -143,7 +143,8 @@ class LocalCluster:
             watch.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return Outcome(self._exit_code(), self._exit_codes, time.monotonic() - started, self._stopping)
+        exit_codes = {name: self._exit_codes[name] for name in self._names}
+        return Outcome(self._exit_code(), exit_codes, time.monotonic() - started, self._stopping)
 
     def _start(self, name: NodeId, lifeline: Lifeline) -> None:
         reading, writing = os.pipe()

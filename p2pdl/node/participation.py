@@ -93,7 +93,8 @@ class Participation:
         gathering = self._gather(self.addresses, DONE_STATES, pause)
         arrived = {node: self.addresses[node] for node in gathering.arrived()}
         own = (self._node, self._store.pin_newest(), samples)
-        merged = final_merge(self._requester, own, arrived, self._weights.spec, self._pull_settings, self._inbox)
+        spec, settings = self._weights.spec, self._pull_settings
+        merged = final_merge(self._requester, own, arrived, spec, settings, self._inbox, self._clock, pause)
         self._store.unpin()
         for outcome in merged.outcomes:
             self.exchange.counters.bytes_received += outcome.nbytes

@@ -21,9 +21,18 @@ Number = Annotated[float | None, Finite()]
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
-    """Which version would you serve me? Sent before a pull, with the digest of the asker's WeightSpec."""
+    """Which version would you serve me? Sent before a pull.
+
+    Attributes:
+        spec: Digest of the asker's WeightSpec.
+        known_incarnation: Incarnation of the version that the asker has already; empty if it has none.
+        known_version: That version. If it is still the newest, the asker will not pull it again, and nothing is kept
+            for it.
+    """
 
     spec: Name
+    known_incarnation: Name = ""
+    known_version: Count = 0
 
 
 @dataclass(frozen=True, slots=True)

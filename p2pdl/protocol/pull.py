@@ -100,7 +100,7 @@ class Pull:
         self._give_up_at = now + self._settings.timeout
         self._silent_at = now + self._settings.request_timeout
         self._snapshot_id = next(self._ids)
-        return [Send(self._snapshot_id, SnapshotRequest(self._spec))]
+        return [Send(self._snapshot_id, SnapshotRequest(self._spec, *(self._known or ("", 0))))]
 
     def on_tick(self, now: float) -> list[Action]:
         """Fail if a deadline has passed."""

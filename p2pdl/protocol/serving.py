@@ -96,6 +96,8 @@ class Serving:
         if snapshot is None:
             return refusal("not-ready")
         info = snapshot.info
+        if (request.known_incarnation, request.known_version) == (self._incarnation, info.version):
+            self._held.end_lease(info.version, puller)
         return SnapshotReply(
             incarnation=self._incarnation,
             version=info.version,

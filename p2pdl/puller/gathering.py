@@ -10,6 +10,7 @@ from p2pdl.clock import Clock
 from p2pdl.errors import PeerError
 from p2pdl.merge import WeightedAverage
 from p2pdl.protocol.finish import Gathering
+from p2pdl.protocol.held import LEASE_SECONDS
 from p2pdl.protocol.messages import StatusReply, StatusRequest
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox
@@ -35,6 +36,11 @@ ABSENCE_SECONDS = 3.0
 """At the start: a peer that has not answered by then is not starting with us."""
 
 PULL_ATTEMPTS = 2
+
+FINAL_PATIENCE_SECONDS = 1.5 * LEASE_SECONDS
+"""A finished node's server may still hold older versions for pulls that were called off; their leases run out."""
+
+RETRY_SECONDS = 0.25
 
 
 def statuses(
@@ -163,6 +169,8 @@ def final_merge(
     spec: WeightSpec,
     settings: PullSettings,
     inbox: Inbox,
+    clock: Clock,
+    pause: Pause,
 ) -> FinalMerge:
     """Average the final weights of the nodes that have finished.
 
@@ -175,6 +183,8 @@ def final_merge(
         spec: The model's layout.
         settings: Deadlines of the pulls.
         inbox: Scratch space for each pull.
+        clock: Source of times.
+        pause: How to wait.
     """
     name, vector, samples = own
     average = WeightedAverage(spec.size)
@@ -186,12 +196,8 @@ def final_merge(
             average.add(vector, samples)
             nodes.append(node)
             continue
-        for _ in range(PULL_ATTEMPTS):
-            inbox.expect(None)
-            outcome = requester.pull(node, arrived[node], spec, settings, inbox.accept)
-            outcomes.append(outcome)
-            if outcome.snapshot is not None:
-                break
+        outcome = _pull_final(requester, node, arrived[node], spec, settings, inbox, clock, pause)
+        outcomes.append(outcome)
         if outcome.snapshot is None:
             assert outcome.error is not None
             missing[node] = outcome.error.message
@@ -201,3 +207,26 @@ def final_merge(
             average.add(inbox.vector, outcome.snapshot.samples)
             nodes.append(node)
     return FinalMerge(average.result(), nodes, missing, outcomes)
+
+
+def _pull_final(
+    requester: Requester,
+    node: NodeId,
+    address: str,
+    spec: WeightSpec,
+    settings: PullSettings,
+    inbox: Inbox,
+    clock: Clock,
+    pause: Pause,
+) -> Outcome:
+    """Pull until the weights are the node's final ones, or patience is over; a pull that fails is tried once more."""
+    give_up_at = clock.now() + FINAL_PATIENCE_SECONDS
+    failures = 0
+    while True:
+        inbox.expect(None)
+        outcome = requester.pull(node, address, spec, settings, inbox.accept)
+        if outcome.snapshot is not None and outcome.snapshot.final:
+            return outcome
+        failures += outcome.snapshot is None
+        if failures == PULL_ATTEMPTS or clock.now() >= give_up_at or pause(RETRY_SECONDS):
+            return outcome

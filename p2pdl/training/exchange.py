@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 LOSS_MEMORY = 0.95
 """Share of the past in the smoothed loss: about twenty steps of batch losses."""
 
-READ_REPUBLISH_COST = 20.0
-"""A version that somebody has read is replaced after so many times what publishing costs: 5 % of the time at most."""
+READ_REPUBLISH_COST = 5.0
+"""A version that somebody has read is replaced after so many times what publishing costs: at the next step, unless
+steps are hardly longer than publications."""
 
 UNREAD_REPUBLISH_COST = 50.0
 """A version that nobody has read is replaced after so many times what publishing costs: it never gets old."""

@@ -6,6 +6,7 @@ Cui, "Decentralized Deep Learning with Gradient Compression", 2019, Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import keras
@@ -164,7 +165,7 @@ class MeanThreshold(keras.optimizers.Optimizer):
                 self.assign(residual, dense - masked)
             sent.append(tf.cast(masked, gradient.dtype))
             kept.append(tf.cast(tf.reduce_sum(mask), tf.float32))
-            entries += dense.shape.num_elements()
+            entries += prod(variable.shape)
         if entries:
             self._density.assign(tf.add_n(kept) / entries)
         return sent
@@ -242,8 +243,7 @@ def _dense(gradient: tf.Tensor | tf.IndexedSlices, variable: keras.Variable) -> 
     """The gradient as a tensor of the variable's shape, in float32 at least: 16 bits cannot hold the sums."""
     if isinstance(gradient, tf.IndexedSlices):
         gradient = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
-    dense = tf.ensure_shape(gradient, variable.shape)
-    return dense if dense.dtype == tf.float64 else tf.cast(dense, tf.float32)
+    return gradient if gradient.dtype == tf.float64 else tf.cast(gradient, tf.float32)
 
 
 def _require_tensorflow() -> None:

@@ -79,6 +79,18 @@ def test_lease_ends_after_silence_and_is_renewed_by_each_request() -> None:
     assert version_of(held.get(1, "a", LEASE_SECONDS + 1)) == 1
 
 
+def test_lease_lasts_exactly_its_seconds() -> None:
+    node = PlainNode()
+    held = held_of(node)
+    held.newest("a", 0.0)
+    node.publish(VECTOR)
+    held.newest("b", 0.0)
+    node.publish(VECTOR)
+    assert version_of(held.newest("c", LEASE_SECONDS - 0.01)) == 2
+    assert version_of(held.newest("c", LEASE_SECONDS)) == 3
+    assert held.get(1, "a", LEASE_SECONDS) is None
+
+
 def test_puller_that_asks_anew_lets_go_of_what_it_held() -> None:
     node = PlainNode()
     held = held_of(node)

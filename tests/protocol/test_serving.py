@@ -206,3 +206,18 @@ def test_refusal_text_is_cut_to_what_a_header_may_hold() -> None:
     assert len(refusal("internal", "x" * 5000).message) == 1024
     with pytest.raises(KeyError):
         refusal("unheard-of")
+
+
+def test_asking_for_a_version_already_known_keeps_nothing_for_the_asker() -> None:
+    node = node_serving(VECTOR)
+    serving = Serving("lab", node)
+    life, spec = node.incarnation(), node.spec_digest()
+    for puller in ("beta", "gamma", "delta"):
+        for _ in range(2):
+            node.publish(VECTOR)
+            newest = node.newest_version()
+            for known in (("", 0), (life, newest)):
+                request = SnapshotRequest(spec, *known)
+                reply, _ = serving.on_request(Envelope(1, "lab", puller, request), 1.0)
+                # Were the leases of earlier askers still there, an older version would be served.
+                assert isinstance(reply, SnapshotReply) and reply.version == newest

@@ -24,7 +24,7 @@ from p2pdl.server.process import ServerSettings
 from p2pdl.store.layout import Word
 from p2pdl.store.writer import StatusWriter
 from p2pdl.wire import HEADER_LIMIT, decode, encode
-from tests.processes import ROOT, free_port, is_running, memory_mib, server, wait_until
+from tests.processes import ROOT, free_port, is_running, is_stopped, memory_mib, server, wait_until
 from tests.puller.pulling import pull, requester_of, status_of, version_of
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
 
@@ -125,7 +125,7 @@ def test_stopped_server_ends_with_its_killed_parent() -> None:
     assert parent.stdout is not None and parent.stdin is not None
     pid = int(parent.stdout.readline())
     os.kill(pid, signal.SIGSTOP)
-    assert is_running(pid)
+    assert wait_until(lambda: is_stopped(pid), 10.0)
     parent.kill()
     parent.wait()
     parent.stdout.close()

@@ -9,7 +9,7 @@ import msgpack
 from p2pdl.protocol.messages import PROTOCOL_VERSION
 
 FIELDS: dict[str, dict[str, Any]] = {
-    "snapshot": {"spec": "0" * 32},
+    "snapshot": {"spec": "0" * 32, "known_incarnation": "9a", "known_version": 2},
     "range": {"incarnation": "9a", "version": 3, "offset": 0, "length": 16},
     "spec": {},
     "status": {},

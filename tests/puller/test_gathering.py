@@ -1,0 +1,177 @@
+"""The meetings of a run on the in-memory network, under a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from p2pdl.clock import VirtualClock
+from p2pdl.protocol.finish import DONE_STATES
+from p2pdl.protocol.held import LEASE_SECONDS
+from p2pdl.protocol.messages import Envelope, SnapshotRequest, StatusReply
+from p2pdl.protocol.pull import PullSettings
+from p2pdl.protocol.serving import Serving
+from p2pdl.puller.gathering import final_merge, gather, start_together
+from p2pdl.puller.inbox import Inbox
+from p2pdl.puller.requests import Requester
+from p2pdl.server.answer import Answerer, reply_only
+from p2pdl.simulation.node import SimulatedView
+from p2pdl.spec import WeightSpec
+from p2pdl.transport.memory import MemoryNetwork
+
+SPEC = WeightSpec.layout([("w", (64,), "float32", True)])
+SETTINGS = PullSettings(timeout=5.0, request_timeout=1.0)
+
+
+class Peer(SimulatedView):
+    """A node whose state a test sets."""
+
+    def __init__(self, network: MemoryNetwork, name: str, state: str) -> None:
+        super().__init__(SPEC)
+        self.state = state
+        self.serving = Serving("lab", self)
+        network.serve(name, reply_only(Answerer("lab", name, self.serving)))
+
+    def status(self, now: float) -> StatusReply:
+        return StatusReply("1", self.state, 0, 0, 0, None, 0.0, {}, ())
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.network = MemoryNetwork(self.clock)
+        self.requester = Requester(self.network.client("own"), "lab", "own", self.clock)
+        self.peers: dict[str, Peer] = {}
+
+    def add(self, name: str, state: str, value: float = 0.0, samples: int = 1, final: bool = True) -> Peer:
+        peer = self.peers[name] = Peer(self.network, name, state)
+        peer.publish(np.full(SPEC.size, value, np.float32), samples, 0.5, self.clock.now(), final)
+        return peer
+
+    def pause(self, seconds: float) -> bool:
+        self.network.run_until(self.clock.now() + seconds)
+        return False
+
+    def later(self, seconds: float, change: Callable[[], None]) -> None:
+        self.network.at(self.clock.now() + seconds, change)
+
+    def addresses(self, *names: str) -> dict[str, str]:
+        return {name: name for name in names or self.peers}
+
+
+def set_state(peer: Peer, state: str) -> Callable[[], None]:
+    return lambda: setattr(peer, "state", state)
+
+
+def test_nodes_that_are_ready_do_not_wait_for_one_another():
+    world = World()
+    world.add("a", "ready")
+    world.add("b", "ready")
+    assert start_together(world.requester, world.addresses(), 30.0, world.clock, world.pause) == ["a", "b"]
+    assert world.clock.now() < 1.0
+
+
+def test_a_node_that_builds_its_model_is_waited_for():
+    world = World()
+    world.later(7.0, set_state(world.add("a", "starting"), "ready"))
+    start_together(world.requester, world.addresses(), 30.0, world.clock, world.pause)
+    assert 7.0 <= world.clock.now() < 8.0
+
+
+def test_a_node_that_never_gets_ready_is_waited_for_no_longer_than_allowed():
+    world = World()
+    world.add("a", "starting")
+    start_together(world.requester, world.addresses(), 12.0, world.clock, world.pause)
+    assert 12.0 <= world.clock.now() < 13.0
+
+
+def test_an_absent_node_is_waited_for_a_few_seconds_only():
+    world = World()
+    world.add("a", "ready")
+    assert start_together(world.requester, world.addresses("a", "absent"), 30.0, world.clock, world.pause) == ["a"]
+    assert world.clock.now() < 6.0
+
+
+def test_nobody_waits_when_a_node_trains_already():
+    world = World()
+    world.add("a", "training")
+    world.add("b", "starting")
+    start_together(world.requester, world.addresses(), 30.0, world.clock, world.pause)
+    assert world.clock.now() < 1.0
+
+
+def test_the_end_waits_for_a_slow_node_and_names_what_is_missing():
+    world = World()
+    world.add("a", "finished")
+    world.later(40.0, set_state(world.add("b", "training"), "finished"))
+    world.add("c", "failed")
+    gathering = gather(
+        world.requester, world.addresses("a", "b", "c", "d"), DONE_STATES, 300.0, world.clock, world.pause
+    )
+    assert 40.0 <= world.clock.now() < 45.0
+    assert gathering.arrived() == ["a", "b"]
+    assert gathering.missing() == {"c": "it has failed", "d": "d: no answer within 2 s"}
+
+
+def test_the_end_waits_no_longer_than_it_may_linger():
+    world = World()
+    world.add("a", "training")
+    gathering = gather(world.requester, world.addresses(), DONE_STATES, 20.0, world.clock, world.pause)
+    assert 20.0 <= world.clock.now() < 23.0
+    assert gathering.arrived() == [] and "still training" in gathering.missing()["a"]
+
+
+def merged(world: World, own_value: float = 0.0, own_samples: int = 1):
+    own = ("own", np.full(SPEC.size, own_value, np.float32), own_samples)
+    inbox = Inbox(SPEC)
+    return final_merge(world.requester, own, world.addresses(), SPEC, SETTINGS, inbox, world.clock, world.pause)
+
+
+def test_the_final_merge_is_the_average_weighted_by_samples():
+    world = World()
+    world.add("a", "finished", value=1.0, samples=100)
+    world.add("z", "merged", value=4.0, samples=300)
+    merge = merged(world, own_value=2.0, own_samples=100)
+    assert merge.nodes == ["a", "own", "z"] and merge.missing == {}
+    np.testing.assert_allclose(merge.vector, (1.0 * 100 + 2.0 * 100 + 4.0 * 300) / 500, rtol=1e-6)
+
+
+def test_every_node_gets_the_same_bits_whoever_it_is():
+    values = dict(zip("abcd", np.random.default_rng(0).normal(size=(4, SPEC.size)).astype(np.float32), strict=True))
+    results = set()
+    for me in values:
+        world = World()
+        for name, vector in values.items():
+            if name != me:
+                world.add(name, "finished").publish(vector, 7, 0.5, 0.0, True)
+        own = (me, values[me], 7)
+        inbox = Inbox(SPEC)
+        merge = final_merge(world.requester, own, world.addresses(), SPEC, SETTINGS, inbox, world.clock, world.pause)
+        results.add(merge.vector.tobytes())
+    assert len(results) == 1
+
+
+def test_the_final_merge_outwaits_leases_that_keep_the_final_version_away():
+    world = World()
+    peer = world.add("a", "finished", value=1.0, final=False)
+    # Two pulls that were called off: each holds one of the two copies that the server keeps.
+    for puller in ("p", "q"):
+        request = Envelope(1, "lab", puller, SnapshotRequest(SPEC.digest))
+        peer.serving.on_request(request, world.clock.now())
+        peer.publish(np.full(SPEC.size, 5.0, np.float32), 1, 0.5, world.clock.now(), final=False)
+    peer.publish(np.full(SPEC.size, 9.0, np.float32), 1, 0.5, world.clock.now(), final=True)
+    merge = merged(world, own_value=1.0)
+    assert merge.nodes == ["a", "own"]
+    assert 0.9 * LEASE_SECONDS < world.clock.now() < 1.5 * LEASE_SECONDS
+    np.testing.assert_allclose(merge.vector, 5.0)
+
+
+def test_a_node_that_falls_silent_before_the_final_merge_is_left_out_and_named():
+    world = World()
+    world.add("a", "finished", value=1.0)
+    world.add("b", "finished", value=3.0)
+    world.network.stop("a")
+    merge = merged(world, own_value=1.0)
+    assert merge.nodes == ["b", "own"] and "no answer" in merge.missing["a"]
+    np.testing.assert_allclose(merge.vector, 2.0)
