@@ -20,15 +20,15 @@ ROWS = (
     ("server", "puller"),
     ("training", "simulation"),
     ("config", "node"),
-    ("cli", "experiments"),
+    ("cli", "experiments", "__main__"),
 )
 """The rooms by row; `p2pdl` is the package's own `__init__`.
 
 A room imports from itself and from the rows above it; the vocabulary, row 0, is one room of several files.
 """
 
-NEIGHBOURS = {("transport", "wire"), ("node", "config")}
-"""Rooms of one row of which the first may import the second: frame limits, and the settings of a node."""
+NEIGHBOURS = {("transport", "wire"), ("node", "config"), ("__main__", "cli")}
+"""Rooms of one row of which the first may import the second: frame limits, a node's settings, `python -m p2pdl`."""
 
 PURE = {"errors", "spec", "clock", "types", "topology", "merge", "partition", "protocol"}
 """Rooms that neither do input or output nor draw on global chance; `clock` alone knows the time."""

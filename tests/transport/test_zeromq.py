@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 
 import pytest
 import zmq
@@ -88,8 +89,14 @@ def test_client_too_many_requests_for_a_silent_address_are_refused() -> None:
     client.close()
 
 
-def test_frames_over_the_limits_are_dropped_and_the_next_ones_answered() -> None:
-    world = ZmqWorld()
+@pytest.fixture
+def world() -> Iterator[ZmqWorld]:
+    made = ZmqWorld()
+    yield made
+    made.close()
+
+
+def test_frames_over_the_limits_are_dropped_and_the_next_ones_answered(world: ZmqWorld) -> None:
     address = world.new_address()
     world.serve(address, lambda frames: [bytes(FRAME_LIMIT + (frames[0][:1] == b"!"))])
     client = world.client()
@@ -102,7 +109,6 @@ def test_frames_over_the_limits_are_dropped_and_the_next_ones_answered() -> None
     client.send(address, [bytes(HEADER_LIMIT)])
     received = client.receive(10.0)
     assert received is not None and len(received.frames[0]) == FRAME_LIMIT
-    world.close()
 
 
 def test_clients_share_a_context_that_stays_open() -> None:
