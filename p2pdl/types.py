@@ -17,3 +17,8 @@ MixingMatrix = NDArray[np.float64]
 """Row-stochastic, shape (n, n): row i holds the weights with which node i averages all nodes."""
 
 JsonObject = dict[str, Any]
+
+
+def printable(text: str) -> str:
+    """The text without line breaks and control characters: what a peer has sent may end up on a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from p2pdl.config import Address, Configuration
+from p2pdl.config.sections import NodeEntry
 from p2pdl.errors import AddressInUse, NodeChoiceError
 from p2pdl.node.run_folder import create_run_folder
 from p2pdl.types import NodeId
@@ -56,7 +57,7 @@ def claim_node(configuration: Configuration, name: str | None) -> Claim:
             claim.release()
             raise _in_use(name, entry.bind or entry.address)
         return claim
-    local = [entry for entry in configuration.nodes if is_local(entry.bind or entry.address)]
+    local = [entry for entry in configuration.nodes if is_this_machines(entry)]
     if not local:
         addresses = ", ".join(f"{entry.name} {entry.address}" for entry in configuration.nodes)
         raise NodeChoiceError(
@@ -76,6 +77,13 @@ def claim_node(configuration: Configuration, name: str | None) -> Claim:
         raise busy[0]
     running = ", ".join(f"{entry.name} (process {_owner(locks, entry.name)})" for entry in local)
     raise NodeChoiceError(f"every node of this machine runs already: {running}", "nothing is left to start here")
+
+
+def is_this_machines(entry: NodeEntry) -> bool:
+    """Whether a node of the file belongs here; a `bind` of 0.0.0.0 is every machine's and says nothing."""
+    if is_local(entry.address):
+        return True
+    return entry.bind is not None and not entry.bind.is_wildcard and is_local(entry.bind)
 
 
 def is_local(address: Address) -> bool:

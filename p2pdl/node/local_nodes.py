@@ -8,23 +8,17 @@ from collections.abc import Sequence
 
 from p2pdl.config import Configuration
 from p2pdl.errors import NodeChoiceError
-from p2pdl.node.choice import is_local
+from p2pdl.node.choice import is_this_machines
 from p2pdl.types import NodeId
 
 
 def local_nodes(configuration: Configuration) -> list[NodeId]:
     """The nodes whose address is this machine's, in the order of the file.
 
-    A `bind` of 0.0.0.0 is every machine's and says nothing.
-
     Raises:
         NodeChoiceError: There are none.
     """
-    found = [
-        entry.name
-        for entry in configuration.nodes
-        if is_local(entry.address) or (entry.bind and not entry.bind.is_wildcard and is_local(entry.bind))
-    ]
+    found = [entry.name for entry in configuration.nodes if is_this_machines(entry)]
     if not found:
         addresses = ", ".join(f"{entry.name} {entry.address}" for entry in configuration.nodes)
         raise NodeChoiceError(

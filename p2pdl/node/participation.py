@@ -162,7 +162,9 @@ class Participation:
                 "failures": record.failures,
                 "last_error": record.last_error[:200],
             }
-            for name, record in self.exchange.neighbours.records.items()
+            for name, record in sorted(
+                self.exchange.neighbours.records.items(), key=lambda item: item[1].state != "failing"
+            )
         ]
 
 

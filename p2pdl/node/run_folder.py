@@ -55,13 +55,18 @@ def prepare_node_folder(configuration: Configuration, node: NodeId) -> Path:
 
 
 def keep_earlier(parent: Path, paths: list[Path]) -> None:
-    """Move what is there into `parent/earlier`, each with the next free number behind its name."""
-    for path in paths:
-        if not path.exists():
-            continue
-        earlier = parent / "earlier"
-        earlier.mkdir(exist_ok=True)
-        number = 1
-        while (target := earlier / f"{path.stem}-{number}{path.suffix}").exists():
-            number += 1
-        path.rename(target)
+    """Move what is there into `parent/earlier`, all with the same next free number behind their names."""
+    there = [path for path in paths if path.exists()]
+    if not there:
+        return
+    earlier = parent / "earlier"
+    earlier.mkdir(exist_ok=True)
+
+    def numbered(path: Path, number: int) -> Path:
+        return earlier / f"{path.stem}-{number}{path.suffix}"
+
+    number = 1
+    while any(numbered(path, number).exists() for path in paths):
+        number += 1
+    for path in there:
+        path.rename(numbered(path, number))

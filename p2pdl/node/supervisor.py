@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -77,7 +76,6 @@ class Supervisor:
         self._lifeline = Lifeline()
         self._store = memory.create()
         self._signals: list[int] = []
-        self._woken = threading.Event()
         self._server: subprocess.Popen[bytes] | None = None
         self._trainer: subprocess.Popen[bytes] | None = None
         self._server_deaths = 0
@@ -112,19 +110,25 @@ class Supervisor:
 
     def _watch(self, trainer: subprocess.Popen[bytes]) -> int:
         asked_at = 0.0
+        killed = False
         while (code := trainer.poll()) is None:
-            self._woken.wait(WATCH_SECONDS)
-            self._woken.clear()
+            # A signal does not cut the sleep short; an event set in its handler could deadlock.
+            time.sleep(WATCH_SECONDS)
             self._keep_server()
             if self._signals and not asked_at:
                 asked_at = time.monotonic()
                 log.info("stopping: finishing the step (Ctrl-C once more to stop at once)")
                 trainer.terminate()
-            if self._signals.count(signal.SIGINT) > 1 or len(self._signals) > 2:
-                log.warning("stopped at once; the weights of this run are lost")
-                trainer.kill()
-            elif asked_at and time.monotonic() > asked_at + GRACE_SECONDS:
-                log.warning("the trainer did not stop within %g s and is ended", GRACE_SECONDS)
+            at_once = self._signals.count(signal.SIGINT) > 1 or len(self._signals) > 2
+            too_slow = asked_at and time.monotonic() > asked_at + GRACE_SECONDS
+            if (at_once or too_slow) and not killed:
+                killed = True
+                why = (
+                    "stopped at once"
+                    if at_once
+                    else f"the trainer did not stop within {GRACE_SECONDS:g} s and is ended"
+                )
+                log.warning("%s; what it has trained is lost", why)
                 trainer.kill()
         return self._verdict(code)
 
@@ -205,4 +209,3 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
-        self._woken.set()

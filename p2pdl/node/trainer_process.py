@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -22,10 +21,11 @@ log = logging.getLogger(__name__)
 def main(settings: TrainerSettings) -> int:
     """Train one node; returns the exit code."""
     end_with_parent(settings.lifeline)
-    stopping = threading.Event()
+    signals: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
+        # No lock may be taken here: the handler can run in the middle of anything.
+        signals.append(number)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
@@ -37,7 +37,7 @@ def main(settings: TrainerSettings) -> int:
         from p2pdl.node.training_run import TrainingRun
 
         configuration = Configuration.from_json(Path(settings.configuration).read_text())
-        TrainingRun(configuration, settings, stopping).run()
+        TrainingRun(configuration, settings, lambda: bool(signals)).run()
         return 0
     except P2pdlError as error:
         log.error("%s", error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from p2pdl.clock import MonotonicClock
@@ -32,10 +32,10 @@ class TrainingRun:
     Args:
         configuration: The cluster.
         settings: What the supervisor has passed on.
-        stopping: Set when the node is to end early.
+        stopping: True when the node is to end early.
     """
 
-    def __init__(self, configuration: Configuration, settings: TrainerSettings, stopping: threading.Event) -> None:
+    def __init__(self, configuration: Configuration, settings: TrainerSettings, stopping: Callable[[], bool]) -> None:
         self._configuration = configuration
         self._node = settings.node
         self._folder = Path(settings.folder)
@@ -62,7 +62,7 @@ class TrainingRun:
             self._participation.warm_up()
             self._enter("ready")
             self._participation.start_together(self._pause)
-        if not self._stopping.is_set():
+        if not self._stopping():
             self._enter("training")
             log.info(
                 "training %s, %s parameters, on %d of %d samples: %d steps of %d",
@@ -80,11 +80,11 @@ class TrainingRun:
                 self._participation.exchange if self._participation else None,
                 self._recorder,
                 self._report,
-                self._stopping.is_set,
+                self._stopping,
                 self._clock,
             )
         seconds = self._recorder.elapsed if self._progress.step else 0.0
-        if self._stopping.is_set():
+        if self._stopping():
             self._stop(seconds)
         else:
             self._finish(seconds)
@@ -135,7 +135,8 @@ class TrainingRun:
 
     def _pause(self, seconds: float) -> bool:
         self._write_status()
-        return self._stopping.wait(seconds)
+        time.sleep(seconds)
+        return self._stopping()
 
     def _enter(self, state: str) -> None:
         self._state = state

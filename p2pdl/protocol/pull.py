@@ -19,7 +19,7 @@ from p2pdl.protocol.messages import (
     SnapshotRequest,
 )
 from p2pdl.spec import SHARD_ELEMENTS, combine_digests, shard_digest
-from p2pdl.types import Float32Vector, NodeId
+from p2pdl.types import Float32Vector, NodeId, printable
 
 Frame = bytes | memoryview
 
@@ -208,7 +208,7 @@ class Pull:
 
     def _refused(self, refusal: Refusal) -> PeerError:
         kind = IncompatiblePeer if refusal.code in ("cluster", "model", "protocol-version") else PeerRefused
-        return kind(f"{self._peer}: refused: {refusal.message}", code=refusal.code)
+        return kind(f"{self._peer}: refused: {printable(refusal.message)}", code=refusal.code)
 
     def _fail(self, error: PeerError) -> list[Action]:
         self.over = True

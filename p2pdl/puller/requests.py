@@ -23,7 +23,7 @@ from p2pdl.protocol.messages import (
 from p2pdl.protocol.pull import Pull, PullSettings, VersionKey
 from p2pdl.spec import WeightSpec
 from p2pdl.transport.contract import ClientTransport
-from p2pdl.types import Float32Vector, NodeId
+from p2pdl.types import Float32Vector, NodeId, printable
 from p2pdl.wire import decode, encode
 
 Sink = Callable[[int, Float32Vector], None]
@@ -213,7 +213,7 @@ class Requester:
     ) -> tuple[Reply, list[memoryview]] | PeerError:
         match envelope.message:
             case Refusal(code, message):
-                return PeerRefused(f"{address}: refused: {message}", code=code)
+                return PeerRefused(f"{address}: refused: {printable(message)}", code=code)
             case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() as reply:
                 return reply, payload
         return ProtocolError(f"{address}: answered with a {type(envelope.message).__name__}")

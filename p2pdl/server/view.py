@@ -15,6 +15,9 @@ from p2pdl.store.layout import Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.types import JsonObject
 
+PEER_ROWS = 64
+"""Peers that a status tells of, at most: the block in shared memory and the header of a reply are bounded."""
+
 
 class StoreView:
     """A node's weights and status as its server sees them; a `NodeView`.
@@ -92,7 +95,7 @@ def status_block(
         samples: Training samples seen.
         loss: Smoothed training loss, or None.
         figures: Further scalars.
-        peers: One small map for each peer.
+        peers: One small map for each peer; those beyond `PEER_ROWS` are left out.
 
     Numbers that are not finite are written as None, since no peer would accept them.
     """
@@ -104,7 +107,7 @@ def status_block(
         samples=samples,
         loss=_finite(loss),
         figures={name: _finite(figure) for name, figure in (figures or {}).items()},
-        peers=[{name: _finite(value) for name, value in peer.items()} for peer in peers or []],
+        peers=[{name: _finite(value) for name, value in peer.items()} for peer in (peers or [])[:PEER_ROWS]],
     )
     return json.dumps(block).encode()
 

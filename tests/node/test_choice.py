@@ -14,7 +14,7 @@ from p2pdl.config import Address, load
 from p2pdl.errors import EXIT_USAGE, AddressInUse, NodeChoiceError, RunDirectoryUnusable
 from p2pdl.node.choice import claim_node, is_local
 from tests.pretended_clusters import configuration, free_ports, write_configuration
-from tests.processes import ROOT
+from tests.processes import ROOT, free_port
 
 CLAIM = """
 import sys
@@ -118,3 +118,16 @@ def test_run_directory_under_a_file_is_refused(tmp_path: Path) -> None:
 )
 def test_address_is_local_if_a_socket_can_be_bound_to_it(address: str, expected: bool) -> None:
     assert is_local(Address.parse(address)) is expected
+
+
+def test_a_wildcard_bind_makes_no_node_this_machines(tmp_path: Path) -> None:
+    file = tmp_path / "peers.yaml"
+    # 192.0.2.0/24 is for documentation: no machine has such an address.
+    file.write_text(
+        "cluster: {name: lab}\nnodes:\n"
+        f"  - {{name: far, address: '192.0.2.7:{free_port()}', bind: '0.0.0.0:{free_port()}'}}\n"
+        f"  - {{name: here, address: '127.0.0.1:{free_port()}'}}\n"
+    )
+    claim = claim_node(load(file), None)
+    assert claim.node == "here"
+    claim.release()
