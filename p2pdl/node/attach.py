@@ -103,7 +103,7 @@ class AttachedNode:
     def finish(self) -> None:
         """See `Session.finish`."""
         assert self._participation is not None
-        self._participation.exchange.publish_final()
+        self._participation.exchange.finish()
         self._enter("finished")
         merged = None
         if self._configuration.gossip.final_merge:

@@ -85,7 +85,7 @@ def start_server(
             [sys.executable, "-m", "p2pdl.server", settings.to_argument()],
             pass_fds=(store, lifeline.reading, ready_writing),
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            process_group=0,
         )
     finally:
         os.close(ready_writing)
@@ -119,7 +119,7 @@ def start_trainer(settings: TrainerSettings, lifeline: Lifeline, threads: int) -
         [sys.executable, "-m", "p2pdl.node.trainer_process", settings.to_argument()],
         pass_fds=(settings.store, lifeline.reading),
         stdin=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
         env=trainer_environment(threads),
     )
 

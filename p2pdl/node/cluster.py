@@ -156,7 +156,7 @@ class LocalCluster:
                 stdout=writing,
                 stderr=writing,
                 # Ctrl-C of the terminal comes to this process alone, which tells the nodes.
-                start_new_session=True,
+                process_group=0,
             )
         finally:
             os.close(writing)

@@ -84,7 +84,7 @@ class Participation:
     def merge_finally(self, samples: int, pause: Pause) -> FinalMerge:
         """Wait until the others have finished, and take the average of everybody's final weights.
 
-        Call after `Exchange.publish_final`.
+        Call after `Exchange.finish`.
 
         Args:
             samples: Training samples behind this node's weights.

@@ -101,7 +101,7 @@ class TrainingRun:
         merged: FinalMerge | None = None
         before: dict[str, Evaluation] | None = None
         if self._participation is not None:
-            self._participation.exchange.publish_final()
+            self._participation.exchange.finish()
         self._enter("finished")
         results = self._evaluate()
         log.info(

@@ -73,7 +73,13 @@ class Neighbours:
 
     def choose(self, now: float) -> tuple[NodeId, ...]:
         """The peers to pull from in this exchange; empty while all of them are paused."""
-        alive = [peer for peer, record in self.records.items() if record.pause_until <= now]
+        return self._choose([peer for peer, record in self.records.items() if record.pause_until <= now])
+
+    def choose_last(self) -> tuple[NodeId, ...]:
+        """The peers of the exchange that a run ends on: live ones, whether they have anything new or not."""
+        return self._choose([peer for peer, record in self.records.items() if record.state == "live"])
+
+    def _choose(self, alive: list[NodeId]) -> tuple[NodeId, ...]:
         if not alive:
             return ()
         chosen = self._topology.choose(self._self_id, alive, self._round, self._rng)

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 LOSS_MEMORY = 0.95
 """Share of the past in the smoothed loss: about twenty steps of batch losses."""
 
+SETTLE_SECONDS = 10.0
+"""How long a node that has done its steps waits for the exchange that it ends on."""
+
 READ_REPUBLISH_COST = 5.0
 """A version that somebody has read is replaced after so many times what publishing costs: at the next step, unless
 steps are hardly longer than publications."""
@@ -134,19 +137,31 @@ class Exchange:
         self.smoothed_loss = smoothed(self.smoothed_loss, loss)
         self._collect()
         if not self._puller.is_busy:
+            self._choose()
             self._begin()
         if not self._settings.overlap:
+            started = self._clock.now()
             while self._puller.is_busy:
-                self._collect(wait=True)
-                self._begin(new_round=False)
+                self._settle(math.inf)
+                self._begin()
+            self.counters.wait_seconds += self._clock.now() - started
         if self._is_publication_due():
             self._publish()
 
-    def publish_final(self) -> None:
-        """Call off what is under way and publish the node's last weights, which then stay."""
+    def finish(self) -> None:
+        """End on an exchange, as every iteration of Algorithm 1 does, then publish the last weights, which stay.
+
+        The pull under way is merged if it ends within `SETTLE_SECONDS`, and so is one more round of pulls: the last
+        steps are averaged like all others, also those that a straggler did when nobody had anything new.
+        """
+        give_up_at = self._clock.now() + SETTLE_SECONDS
+        self._settle(give_up_at)
+        self._waiting, self._shares = list(self.neighbours.choose_last()), []
+        while self._waiting and not self._puller.is_busy and self._begin(anew=True):
+            self._settle(give_up_at)
         self._puller.call_off()
-        self._release()
         self._waiting.clear()
+        self._release()
         if not self._publish(final=True):
             raise RuntimeError("no slot was free though nothing is pinned")
 
@@ -155,31 +170,34 @@ class Exchange:
         self._puller.close()
         self._release()
 
-    def _begin(self, new_round: bool = True) -> None:
-        if not self._waiting and new_round and self._step >= self._next_step:
-            self._waiting = list(self.neighbours.choose(self._clock.now()))
-            self._shares = []
+    def _choose(self) -> None:
+        if not self._waiting and self._step >= self._next_step:
+            self._waiting, self._shares = list(self.neighbours.choose(self._clock.now())), []
             if self._waiting:
                 self._next_step = self._step + self._settings.exchange_every
-        if not self._waiting:
-            return
+
+    def _begin(self, anew: bool = False) -> bool:
+        """Pull from the next peer in turn, `anew` even what is known; False if none waits or no slot is free."""
         # The version published now is `x0` of the pull, kept until the answer is there.
-        if not self._publish():
-            return
+        if not self._waiting or not self._publish():
+            return False
         peer = self._waiting.pop(0)
         self._base = self._store.pin_newest()
         # Whether a first merge adopts the peer's weights is known only when they are here: receive them as they are.
         self._raw = self.counters.merges == 0
         self._inbox.expect(None if self._raw else self._base)
-        self._puller.start(peer, self._addresses[peer], self._inbox.accept, self.neighbours.records[peer].known)
+        known = None if anew else self.neighbours.records[peer].known
+        self._puller.start(peer, self._addresses[peer], self._inbox.accept, known)
+        return True
 
-    def _collect(self, wait: bool = False) -> None:
+    def _settle(self, give_up_at: float) -> None:
+        while self._puller.is_busy and (left := give_up_at - self._clock.now()) > 0:
+            self._collect(min(left, 60.0))
+
+    def _collect(self, timeout: float = 0.0) -> None:
         if not self._puller.is_busy:
             return
-        started = self._clock.now()
-        outcome = self._puller.take(timeout=3600.0 if wait else 0.0)
-        if wait:
-            self.counters.wait_seconds += self._clock.now() - started
+        outcome = self._puller.take(timeout)
         if outcome is None:
             return
         self.counters.bytes_received += outcome.nbytes
