@@ -78,7 +78,7 @@ def test_mask_of_several_variables_is_numpys(rule, compiled):
     rule=st.sampled_from(tuple(RULES)),
 )
 def test_rule_keeps_what_numpy_keeps(gradient, rule):
-    np.testing.assert_array_equal(RULES[rule](tf.constant(gradient)).numpy(), kept(gradient, rule))
+    np.testing.assert_array_equal(RULES[rule](tf.constant(gradient)).numpy() > 0, kept(gradient, rule))
 
 
 @pytest.mark.parametrize("size", [7, 513, 4097, 262144])
@@ -111,7 +111,8 @@ def test_mask_of_16_bit_gradients_is_computed_in_32_bits():
     optimizer.apply([tf.constant(gradient)], [variable])
     expected = masked(gradient.astype(np.float32), "magnitude")
     np.testing.assert_array_equal(-variable.numpy().astype(np.float32), expected)
-    assert float(optimizer.density) == pytest.approx((expected != 0).mean(), abs=1e-5)
+    # Of so many entries a sixteenth is counted: 6272 of them, whose share has a standard error of 0.006.
+    assert float(optimizer.density) == pytest.approx((expected != 0).mean(), abs=0.03)
 
 
 def test_mask_of_lookup_gradient_is_over_the_whole_table():
