@@ -37,6 +37,7 @@ class Recorder:
         self._next_progress = self._started + PROGRESS_SECONDS
         self._seconds = array("f")
         self._recent_losses: list[float] = []
+        self._mean_loss = math.nan
         self._write_failed = False
 
     def begin(self) -> None:
@@ -66,11 +67,10 @@ class Recorder:
             figures: Everything but the time and the losses.
         """
         self._next_line = self._clock.now() + self._interval
-        recent = self._recent_losses
-        line: JsonObject = {"seconds": round(self.elapsed, 3), **figures}
-        if recent:
-            line["train_loss"] = sum(recent) / len(recent)
-        self._recent_losses = []
+        if self._recent_losses:
+            self._mean_loss = sum(self._recent_losses) / len(self._recent_losses)
+            self._recent_losses = []
+        line: JsonObject = {"seconds": round(self.elapsed, 3), **figures, "train_loss": self._mean_loss}
         try:
             with self._path.open("a") as file:
                 file.write(json.dumps(finite(line)) + "\n")
