@@ -30,7 +30,7 @@ from p2pdl.node.training_run import preparation_settings
 from p2pdl.training import preparation
 from p2pdl.training.evaluate import evaluate
 import keras
-parts = preparation.prepare(preparation_settings(load(sys.argv[1]), "node1"))
+parts = preparation.Preparation(preparation_settings(load(sys.argv[1]), "node1"))
 model = keras.models.load_model(sys.argv[2], compile=False)
 x, y = parts.evaluation_sets()["test"]
 print(json.dumps(evaluate(model, x, y, parts.loss, 10_000).accuracy))

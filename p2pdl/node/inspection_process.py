@@ -36,7 +36,7 @@ def _inspect(configuration: Configuration) -> Inspection:
     from p2pdl.training.weights import spec_of
 
     preparation.use_threads(configuration.train.threads)
-    parts = preparation.prepare(preparation_settings(configuration, configuration.names[0]))
+    parts = preparation.Preparation(preparation_settings(configuration, configuration.names[0]))
     sizes = parts.partition_sizes
     samples = {name: sizes[place % len(sizes)] for place, name in enumerate(configuration.names)}
     train = configuration.train

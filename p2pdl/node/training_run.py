@@ -45,7 +45,7 @@ class TrainingRun:
         self._state = "starting"
         self._progress = Progress()
         preparation.use_threads(configuration.train.threads)
-        self._parts = preparation.prepare(preparation_settings(configuration, self._node))
+        self._parts = preparation.Preparation(preparation_settings(configuration, self._node))
         self._recorder = Recorder(
             self._folder / "metrics.jsonl", configuration.metrics.interval, self._parts.steps, self._clock
         )

@@ -73,7 +73,7 @@ class PreparationSettings:
 
 
 class Preparation:
-    """The parts of one node's training.
+    """The parts of one node's training: the data loaded, the model built, the step made.
 
     Args:
         settings: What to train on what.
@@ -147,11 +147,6 @@ class Preparation:
             "train": (dataset.x_train[part], dataset.y_train[part]),
             "test": (dataset.x_test, dataset.y_test),
         }
-
-
-def prepare(settings: PreparationSettings) -> Preparation:
-    """Load the data, build the model, make the step."""
-    return Preparation(settings)
 
 
 def make_optimizer(settings: PreparationSettings) -> keras.optimizers.Optimizer:
