@@ -1,0 +1,132 @@
+"""One byte an element with a scale for each block, rounded by chance so that the mean is exact.
+
+Alistarh et al., QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding (2017), equation (4), with
+blocks scaled by their greatest magnitude and 127 levels on either side of 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pdl.codec.contract import Bytes, Payload
+from p2pdl.codec.payload import exact_bytes, refuse_not_finite, require_finite
+from p2pdl.errors import RejectedWeights
+from p2pdl.types import Float32Vector
+
+BLOCK = 256
+"""Elements that share a scale."""
+
+LEVELS = np.float32(127.0)
+"""Levels on either side of 0."""
+
+SMALLEST_SCALE = np.finfo(np.float32).smallest_normal
+"""Below it a scale would lose digits, and the bound and the mean with them."""
+
+LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / LEVELS, np.float32(0.0))
+"""Above it 127 steps would overflow."""
+
+
+class Int8:
+    """A little over 1 byte an element; the scales come first, as little-endian float32, then the levels.
+
+    A value becomes one of the two levels around it, the nearer one with the greater probability. Its error is
+    less than one step, 1/127 of the greatest magnitude of its block, and 0 on average.
+    """
+
+    name = "int8"
+    word_nbytes = 1
+
+    def encode(self, values: Float32Vector, seed: int) -> Bytes:
+        """Scales, then `floor(value / scale + u)` with u uniform between 0 and 1.
+
+        Raises:
+            ValueError: A value is not finite.
+        """
+        payload = np.empty(self.max_nbytes(values.size), np.uint8)
+        scales, levels = _parts(payload, values.size)
+        with np.errstate(all="ignore"):
+            steps = np.abs(values)
+            greatest = _greatest(steps)
+            require_finite(greatest)
+            scales[:] = _scales(greatest)
+            _by_block(np.divide, values, scales, steps)
+            steps += _dither(values.size, seed)
+            # A quotient is at most 127 + 2^-17 and u at most 1 - 2^-16, so no level can be beyond 127.
+            np.floor(steps, out=steps)
+            np.copyto(levels, steps, casting="unsafe")
+        return payload
+
+    def decode(self, payload: Payload, out: Float32Vector) -> Float32Vector:
+        """Fills `out` with `level * scale`.
+
+        Raises:
+            RejectedWeights: See `Codec.decode`; a scale below 0 and the level -128, which no encoder makes, have
+                the code `payload`.
+        """
+        scales, levels = _parts(exact_bytes(payload, self.max_nbytes(out.size)), out.size)
+        with np.errstate(all="ignore"):
+            refuse_not_finite(scales * LEVELS)
+            if scales.min() < 0.0 or levels.min() < -LEVELS:
+                raise RejectedWeights("the peer's int8 weights are malformed", code="payload")
+            _by_block(np.multiply, levels, scales, out)
+        return out
+
+    def max_nbytes(self, size: int) -> int:
+        """1 byte an element and 4 a block."""
+        return 4 * _blocks(size) + size
+
+    def error_bound(self, values: Float32Vector) -> Float32Vector:
+        """One step of the value's block, and 2^-16 of it for the rounding of float32."""
+        with np.errstate(all="ignore"):
+            steps = _scales(_greatest(np.abs(values))) * np.float32(1.0 + 2.0**-16)
+        return np.repeat(steps, BLOCK)[: values.size]
+
+
+def _blocks(size: int) -> int:
+    return -(-size // BLOCK)
+
+
+def _parts(payload: Bytes, size: int) -> tuple[Float32Vector, NDArray[np.int8]]:
+    """Views of the scales and the levels in a payload of the right length."""
+    boundary = 4 * _blocks(size)
+    return payload[:boundary].view("<f4"), payload[boundary:].view(np.int8)
+
+
+def _greatest(magnitudes: Float32Vector) -> Float32Vector:
+    """The greatest magnitude of each block; NaN or infinite where one of them is."""
+    # Floats that are not negative are ordered as their bits are, NaN last, and integers are compared faster.
+    bits = magnitudes.view(np.int32)
+    whole = magnitudes.size - magnitudes.size % BLOCK
+    greatest = np.empty(_blocks(magnitudes.size), np.int32)
+    np.maximum.reduce(bits[:whole].reshape(-1, BLOCK), axis=1, out=greatest[: whole // BLOCK])
+    if whole < magnitudes.size:
+        greatest[-1] = bits[whole:].max()
+    return greatest.view(np.float32)
+
+
+def _scales(greatest: Float32Vector) -> Float32Vector:
+    """The step of each block; 0 for a block of zeros would divide by 0, so it gets the smallest one."""
+    scales: Float32Vector = np.clip(greatest / LEVELS, SMALLEST_SCALE, LARGEST_SCALE)
+    return scales
+
+
+def _by_block(
+    operation: np.ufunc,
+    values: Float32Vector | NDArray[np.int8],
+    scales: Float32Vector,
+    out: Float32Vector,
+) -> None:
+    """`operation(value, scale of its block)` for each value."""
+    whole = values.size - values.size % BLOCK
+    columns = scales[: whole // BLOCK, np.newaxis]
+    operation(values[:whole].reshape(-1, BLOCK), columns, out=out[:whole].reshape(-1, BLOCK))
+    if whole < values.size:
+        operation(values[whole:], scales[-1], out=out[whole:])
+
+
+def _dither(size: int, seed: int) -> Float32Vector:
+    """Uniform odd multiples of 2^-16 between 0 and 1: symmetric around one half, and cheap."""
+    random = np.random.SFC64(seed).random_raw(-(-size // 4)).astype("<u8", copy=False).view("<u2")[:size]
+    dither: Float32Vector = np.multiply(random | np.uint16(1), np.float32(2.0**-16), dtype=np.float32)
+    return dither
