@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from hypothesis import settings
 
+from experiments import network
 from experiments.running import DATA
 from tests.processes import children, end, wait_until
 from tests.stores import open_stores
@@ -23,8 +22,8 @@ GRACE_SECONDS = 3.0
 REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
     "data": (lambda: (DATA / "mnist.npz").exists(), f"needs the full data sets in {DATA}"),
     "root": (
-        lambda: os.geteuid() == 0 and all(map(shutil.which, ("ip", "tc"))),
-        "needs root, and the commands ip and tc",
+        lambda: not network.available(),
+        "needs root, the right to make network namespaces, and the commands ip and tc",
     ),
 }
 """Marks of tests that need something: whether it is there, and what to say where it is not."""
