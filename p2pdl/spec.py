@@ -72,6 +72,20 @@ class WeightSpec:
             offset += -(-variable.size // ALIGNMENT) * ALIGNMENT
         return cls(tuple(placed))
 
+    @classmethod
+    def parse(cls, text: str) -> WeightSpec:
+        """The inverse of `rows`, joined by line feeds.
+
+        Raises:
+            ValueError: The text is no such rows.
+        """
+        variables = []
+        for row in text.split("\n"):
+            name, shape, dtype, offset, kind = row.split("\t")
+            sizes = () if shape == "scalar" else tuple(map(int, shape.split("x")))
+            variables.append(Variable(name, sizes, dtype, int(offset), kind == "trainable"))
+        return cls(tuple(variables))
+
     @cached_property
     def size(self) -> int:
         """Elements of the flat vector, padding included."""

@@ -13,6 +13,9 @@ NodeId = str
 Float32Vector = NDArray[np.float32]
 """A flat float32 array, shape (size,)."""
 
+Indices = NDArray[np.intp]
+"""Ascending places in a vector, shape (count,)."""
+
 MixingMatrix = NDArray[np.float64]
 """Row-stochastic, shape (n, n): row i holds the weights with which node i averages all nodes."""
 

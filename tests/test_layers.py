@@ -14,7 +14,7 @@ from tests.processes import ROOT
 
 ROWS = (
     ("p2pdl", "errors", "spec", "clock", "types", "_version"),
-    ("topology", "merge", "partition"),
+    ("topology", "merge", "partition", "codec"),
     ("protocol",),
     ("wire", "transport", "store", "lifeline"),
     ("server", "puller"),
@@ -30,7 +30,7 @@ A room imports from itself and from the rows above it; the vocabulary, row 0, is
 NEIGHBOURS = {("transport", "wire"), ("node", "config"), ("__main__", "cli")}
 """Rooms of one row of which the first may import the second: frame limits, a node's settings, `python -m p2pdl`."""
 
-PURE = {"errors", "spec", "clock", "types", "topology", "merge", "partition", "protocol"}
+PURE = {"errors", "spec", "clock", "types", "topology", "merge", "partition", "codec", "protocol"}
 """Rooms that neither do input or output nor draw on global chance; `clock` alone knows the time."""
 
 IMPURE_LIBRARIES = {"asyncio", "logging", "os", "random", "select", "socket", "subprocess", "threading", "time"}

@@ -14,6 +14,7 @@ from p2pdl.cli.tables import output, table
 from p2pdl.config import Configuration
 from p2pdl.node.choice import is_local
 from p2pdl.node.inspection import Inspection, inspect
+from p2pdl.protocol.deadlines import PULL_BOUNDS
 from p2pdl.types import JsonObject
 
 LINKS = (10.0, 50.0, 100.0, 300.0, 1000.0)
@@ -75,13 +76,13 @@ def _findings(configuration: Configuration, inspection: Inspection, links: Seque
     }
 
 
-def link_figures(nbytes: int, pulls: int, timeout: float, rate: float) -> JsonObject:
+def link_figures(nbytes: int, pulls: int, timeout: float | None, rate: float) -> JsonObject:
     """What a link allows that carries nothing else.
 
     Args:
         nbytes: Bytes of one pull.
         pulls: Pulls of one exchange.
-        timeout: Seconds that a pull may take.
+        timeout: Seconds that a pull may take; None if that is learnt.
         rate: Mbit/s.
     """
     seconds = 8 * nbytes / (1e6 * rate)
@@ -89,7 +90,7 @@ def link_figures(nbytes: int, pulls: int, timeout: float, rate: float) -> JsonOb
         "mbit_per_second": rate,
         "seconds_per_pull": seconds,
         "exchanges_per_minute": 60 / (seconds * pulls),
-        "within_timeout": seconds < timeout,
+        "within_timeout": seconds < (timeout or PULL_BOUNDS.initial),
     }
 
 

@@ -1,13 +1,13 @@
-"""How nodes exchange: the sections `gossip`, `compress` and `metrics` of the file."""
+"""How nodes exchange: the sections `gossip`, `compress`, `server` and `metrics` of the file."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from p2pdl.config import texts
-from p2pdl.config.names import MaskName, MergeRuleName, TopologyName
+from p2pdl.config.names import CodecName, MaskName, MergeRuleName, TopologyName, ValuesName
 from p2pdl.config.setting import COUNT_LIMIT, Section, setting
 
 Interval = Annotated[tuple[float, float], Field(strict=False), AfterValidator(texts.ordered_interval)]
@@ -72,35 +72,49 @@ class Gossip(Section):
         trade_off="`true` hides the network behind the computation and merges weights that are a few steps old; "
         "`false` merges fresh weights, and every step waits for the slowest link.",
     )
-    timeout: float = setting(
-        30.0,
+    fraction: Annotated[str, BeforeValidator(texts.fraction)] = setting(
+        "1/1",
+        wanted="1/k with a whole number k",
+        example="1/4",
+        meaning="Share of the model that one exchange moves and merges; `1/k` takes the k parts in turn.",
+        trade_off="A small share saves bytes and time in each exchange, and each part is merged more rarely. Parts are "
+        "whole MiB: a model of 4 MB has 4 at most.",
+    )
+    timeout: float | None = setting(
+        None,
         gt=0,
         le=86400,
         unit="s",
-        meaning="Longest time for a whole pull of a model; then the node counts a failure and goes on.",
-        trade_off="Must exceed the model's bytes over the link's rate (80 MB at 300 Mbit/s: 2.2 s). With "
+        example=30,
+        default_text="learnt",
+        meaning="Longest time for a pull; then the node counts a failure and goes on. `null` learns it for each link: "
+        "the median of recent pulls and 8 times their median deviation, from 5 s to 10 min, 120 s at first.",
+        trade_off="A number must exceed the bytes of a pull over the link's rate (80 MB at 300 Mbit/s: 2.2 s). With "
         "`overlap: false` a dead peer costs this time.",
     )
-    request_timeout: float = setting(
-        5.0,
+    request_timeout: float | None = setting(
+        None,
         gt=0,
         le=86400,
         unit="s",
-        meaning="Longest time without an answer to one range request within a pull.",
+        example=10,
+        default_text="learnt",
+        meaning="Longest time without an answer within a pull. `null` learns it in the same way, from 5 s to 2 min, "
+        "15 s at first.",
         trade_off="Short notices a dead peer early; too short gives up on a busy one. One that exceeds `timeout` "
         "never comes to bear.",
     )
     range_size: int = setting(
-        4,
+        1,
         ge=1,
         le=4,
         unit="MiB",
-        meaning="Bytes of the model in one range request.",
+        meaning="Bytes in one range request, before the first transfer of a delta.",
         trade_off="Large has fewer round trips; small holds up a server with several clients for a shorter time, and "
         "loses less when a transfer breaks.",
     )
     window: int = setting(
-        2,
+        4,
         ge=1,
         le=16,
         unit="requests",
@@ -131,9 +145,14 @@ class Gossip(Section):
         "even data and many points with skewed data.",
     )
 
+    @property
+    def parts(self) -> int:
+        """k of the fraction 1/k."""
+        return int(self.fraction.partition("/")[2])
+
 
 class Compress(Section):
-    """What is left out of the gradients before the optimizer applies them."""
+    """What is left out: of the gradients before the optimizer applies them, and of the weights on the wire."""
 
     mask: MaskName = setting(
         "magnitude",
@@ -148,6 +167,66 @@ class Compress(Section):
         meaning="Add what the mask dropped to the next step's gradients; without effect under `mask: none`.",
         trade_off="Nothing is lost for good, and small steady gradients count in the end; takes one more copy of the "
         "model in memory.",
+    )
+
+    codec: CodecName = setting(
+        "float32",
+        meaning="How this node pulls weights. `float32` as they are; `bfloat16`, `float16` and `int8` in fewer bits; "
+        "`mean-threshold` and `top-k` send what has changed most since the last pull, and nothing that they leave out "
+        "is ever lost; `auto` chooses for each link, so that a pull fits between two exchanges.",
+        trade_off="Bytes of a pull: 16-bit codecs 1/2, `int8` 1/4, `mean-threshold` about 1/7, `top-k` at a density "
+        "of 0.01 about 1/200, the latter two with `values: int8`. They cost both ends a copy of the model for each "
+        "other, and merge only what has arrived.",
+    )
+    values: ValuesName = setting(
+        "int8",
+        meaning="How `mean-threshold` and `top-k` send the entries that they have chosen.",
+        trade_off="`int8` takes a quarter of the bytes, and what it rounds off is sent later; `float32` is exact at "
+        "once.",
+    )
+    density: float = setting(
+        0.02,
+        ge=0.0001,
+        le=1,
+        meaning="Share of the entries that `top-k` sends in each pull.",
+        trade_off="Small saves bytes; large lets more of each neighbour in.",
+    )
+    deflate: bool = setting(
+        False,
+        meaning="Pack the frames of `float32`, `bfloat16`, `float16` or `int8` without loss (zlib) where that saves "
+        "5 % or more.",
+        trade_off="Saves 5 to 25 % of the bytes for about 15 ms of both processors for each MB: it pays below some "
+        "50 Mbit/s.",
+    )
+
+
+class Server(Section):
+    """What a node's server process grants to those that pull from it."""
+
+    uploads: int = setting(
+        1,
+        ge=1,
+        le=64,
+        unit="pulls",
+        meaning="Pulls served at one time; others are told to ask again, and meanwhile ask another node.",
+        trade_off="1 lets each pull have the whole link and end early; more serves several slow pullers side by side.",
+    )
+    copies: int = setting(
+        8,
+        ge=0,
+        le=1024,
+        unit="copies",
+        meaning="Copies of the model kept for pullers with `mean-threshold` or `top-k`, one each; those used least "
+        "recently make room.",
+        trade_off="A puller whose copy has gone gets the whole model once more; each copy takes the memory of a model.",
+    )
+    copies_memory: int = setting(
+        1024,
+        ge=0,
+        le=1048576,
+        unit="MiB",
+        meaning="Memory of these copies in all, at most.",
+        trade_off="As `copies`.",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from p2pdl.config import texts
-from p2pdl.config.exchange import Compress, Gossip, Metrics
+from p2pdl.config.exchange import Compress, Gossip, Metrics, Server
 from p2pdl.config.names import StrategyName
 from p2pdl.config.sections import Cluster, Data, Model, NodeEntry, Train
 from p2pdl.config.setting import Section, setting
@@ -39,6 +39,7 @@ class Settings(Section):
     )
     gossip: Gossip = Field(default_factory=Gossip)
     compress: Compress = Field(default_factory=Compress)
+    server: Server = Field(default_factory=Server)
     metrics: Metrics = Field(default_factory=Metrics)
 
 

@@ -20,6 +20,7 @@ SOURCE_WANTED = f"one of {', '.join(get_args(SourceName))}, or npz:PATH, or modu
 
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LIBRARY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FRACTION = re.compile(r"1(/[1-9][0-9]{0,5})?")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -113,6 +114,16 @@ def ordered_interval(limits: tuple[float, float]) -> tuple[float, float]:
     if low > high:
         _refuse("the lower limit is above the upper one", f"write `[{high:g}, {low:g}]`")
     return limits
+
+
+def fraction(value: Any) -> str:
+    """The share of a model in one exchange: `1/k`, and `1` for all of it."""
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str):
+        raise PydanticKnownError("string_type")
+    if not _FRACTION.fullmatch(text):
+        _refuse("it is not 1/k with a whole number k", "write `1/1` for the whole model, or `1/4` for a quarter")
+    return "1/1" if text == "1" else text
 
 
 def _name_or_function(text: str, known: tuple[str, ...], sentence: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pdl.merge.apply import merge
+from p2pdl.merge.apply import merge, merge_difference
 from p2pdl.merge.contract import MergeRule, Standing
 from p2pdl.merge.contribution import DEFAULT_CLAMP, Contribution
 from p2pdl.merge.final import WeightedAverage
@@ -20,6 +20,7 @@ __all__ = [
     "create",
     "is_newcomer",
     "merge",
+    "merge_difference",
     "sequential_share",
 ]
 

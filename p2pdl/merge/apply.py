@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def merge(
     base: Float32Vector,
     peer: Float32Vector,
     weight: float,
-    state_spans: Iterable[slice] = (),
+    state_spans: Sequence[slice] = (),
 ) -> Float32Vector:
     """Merge a peer's model into one's own and keep the local progress made during the pull.
 
@@ -37,10 +37,33 @@ def merge(
     """
     if not own.shape == base.shape == peer.shape:
         raise ValueError(f"models of shapes {own.shape}, {base.shape} and {peer.shape} cannot be merged")
+    difference: Float32Vector = peer - base
+    for span in state_spans:
+        difference[span] = peer[span]
+    return merge_difference(own, difference, weight, state_spans)
+
+
+def merge_difference(
+    own: Float32Vector, difference: Float32Vector, weight: float, state_spans: Sequence[slice] = ()
+) -> Float32Vector:
+    """Merge what a pull has left in an inbox; see `merge`.
+
+    Args:
+        own: The model as it is now, shape (size,).
+        difference: `peer - base` for what is trained, `peer` itself for statistics, shape (size,).
+        weight: The peer's share, between 0 and 1.
+        state_spans: Where the vectors hold statistics.
+
+    Returns:
+        A new float32 vector, shape (size,).
+
+    Raises:
+        ValueError: The weight is no share.
+    """
     if not 0.0 <= weight <= 1.0:
         raise ValueError(f"the peer's share must be between 0 and 1, not {weight}")
     share = np.float32(weight)
-    merged: Float32Vector = own + share * (peer - base)
+    merged: Float32Vector = own + share * difference
     for span in state_spans:
-        merged[span] = own[span] + share * (peer[span] - own[span])
+        merged[span] = own[span] + share * (difference[span] - own[span])
     return merged

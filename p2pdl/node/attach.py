@@ -14,7 +14,7 @@ from typing import Any
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration, load
 from p2pdl.errors import P2pdlError
-from p2pdl.node.children import Lifeline, start_server
+from p2pdl.node.children import Lifeline, serving_limits, start_server
 from p2pdl.node.choice import claim_node
 from p2pdl.node.participation import Participation
 from p2pdl.node.run_folder import prepare_node_folder
@@ -143,7 +143,8 @@ class AttachedNode:
         entry = self._configuration.node(self._node)
         bind = str(entry.bind or entry.address)
         cluster = self._configuration.cluster.name
-        return start_server(cluster, self._node, bind, self._store, self._lifeline, self._folder / "node.log")
+        log_file, limits = self._folder / "node.log", serving_limits(self._configuration)
+        return start_server(cluster, self._node, bind, self._store, self._lifeline, log_file, limits)
 
     def _keep_server(self) -> None:
         if self._server is not None and self._server.poll() is None:

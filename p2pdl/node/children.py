@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from p2pdl import errors
+from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError, ProcessDied
+from p2pdl.protocol.serving import ServingLimits
 from p2pdl.server.process import ServerSettings
 from p2pdl.types import NodeId
 
@@ -62,7 +64,13 @@ class Lifeline:
 
 
 def start_server(
-    cluster: str, node: NodeId, bind: str, store: int, lifeline: Lifeline, log: Path | None
+    cluster: str,
+    node: NodeId,
+    bind: str,
+    store: int,
+    lifeline: Lifeline,
+    log: Path | None,
+    limits: ServingLimits | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a server process and wait until it listens.
 
@@ -73,13 +81,26 @@ def start_server(
         store: The weight store's descriptor.
         lifeline: Ends the server with this process.
         log: The node's log file; None to log to standard error.
+        limits: What the server grants.
 
     Raises:
         StartupError: It cannot listen there.
         ProcessDied: It ended, or did not say that it listens.
     """
     ready, ready_writing = os.pipe()
-    settings = ServerSettings(cluster, node, bind, store, lifeline.reading, ready_writing, str(log or ""))
+    limits = limits or ServingLimits()
+    settings = ServerSettings(
+        cluster,
+        node,
+        bind,
+        store,
+        lifeline.reading,
+        ready_writing,
+        str(log or ""),
+        limits.uploads,
+        limits.copies,
+        limits.copies_nbytes,
+    )
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "p2pdl.server", settings.to_argument()],
@@ -105,6 +126,12 @@ def start_server(
     kind, message, remedy = json.loads(line)
     error_class: type[P2pdlError] = getattr(errors, kind)
     raise error_class(message, remedy)
+
+
+def serving_limits(configuration: Configuration) -> ServingLimits:
+    """What the configuration lets a server grant."""
+    server = configuration.server
+    return ServingLimits(server.uploads, server.copies, server.copies_memory << 20)
 
 
 def start_trainer(settings: TrainerSettings, lifeline: Lifeline, threads: int) -> subprocess.Popen[bytes]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from p2pdl import merge, topology
 from p2pdl.clock import Clock
+from p2pdl.codec.delta import DeltaSettings
 from p2pdl.config import Configuration
+from p2pdl.config.exchange import Compress
 from p2pdl.protocol.finish import DONE_STATES, Gathering
+from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.neighbours import Neighbours
-from p2pdl.protocol.pull import PullSettings
+from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.gathering import FinalMerge, Pause, final_merge, gather, start_together
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.puller import Puller
@@ -46,7 +50,10 @@ class Participation:
         self._clock = clock
         spec = spec_of(model)
         self.addresses = {entry.name: str(entry.address) for entry in configuration.nodes if entry.name != node}
-        self._pull_settings = PullSettings(gossip.timeout, gossip.request_timeout, gossip.range_size, gossip.window)
+        # The final merge is exact, whatever codec the run has used on its way.
+        self._final_link = LinkSettings(
+            "float32", gossip.timeout, gossip.request_timeout, gossip.range_size, gossip.window
+        )
         self._inbox = Inbox(spec)
         self._weights = ModelWeights(model, self._inbox.vector)
         self._store = StoreWriter(store, spec, clock)
@@ -55,7 +62,7 @@ class Participation:
             return Requester(ZmqClient(), configuration.cluster.name, node, clock)
 
         self._requester = make_requester()
-        puller = Puller(make_requester, spec, self._pull_settings)
+        puller = Puller(make_requester, spec)
         rng = np.random.default_rng([configuration.train.seed, configuration.names.index(node)])
         chosen = topology.create(gossip.topology, configuration.names, peers=gossip.peers, graph=gossip.graph)
         self.exchange = Exchange(
@@ -66,7 +73,12 @@ class Participation:
             Neighbours(node, self.addresses, chosen, rng),
             self.addresses,
             merge.create(gossip.merge, gossip.clamp),
-            ExchangeSettings(gossip.exchange_every, gossip.overlap),
+            ExchangeSettings(
+                gossip.exchange_every,
+                gossip.overlap,
+                gossip.parts,
+                replace(self._final_link, codec=codec_name(configuration.compress)),
+            ),
             clock,
         )
 
@@ -93,7 +105,8 @@ class Participation:
         gathering = self._gather(self.addresses, DONE_STATES, pause)
         arrived = {node: self.addresses[node] for node in gathering.arrived()}
         own = (self._node, self._store.pin_newest(), samples)
-        spec, settings = self._weights.spec, self._pull_settings
+        spec = self._weights.spec
+        settings = Link(self._final_link, shards_in(spec.size)).pull_settings()
         merged = final_merge(self._requester, own, arrived, spec, settings, self._inbox, self._clock, pause)
         self._store.unpin()
         for outcome in merged.outcomes:
@@ -161,11 +174,24 @@ class Participation:
                 "pulls": record.pulls,
                 "failures": record.failures,
                 "last_error": record.last_error[:200],
+                **self.exchange.sources[name].figures(),
             }
             for name, record in sorted(
                 self.exchange.neighbours.records.items(), key=lambda item: item[1].state != "failing"
             )
         ]
+
+
+def codec_name(compress: Compress) -> str:
+    """The configured codec as on the wire, or `auto`."""
+    match compress.codec:
+        case "auto":
+            return "auto"
+        case "top-k":
+            return DeltaSettings("top-k", compress.density, compress.values).name
+        case "mean-threshold":
+            return DeltaSettings("mean-threshold", 0.0, compress.values).name
+    return compress.codec + ("+deflate" if compress.deflate else "")
 
 
 def summary_of(counters: ExchangeCounters) -> JsonObject:
@@ -182,6 +208,7 @@ def summary_of(counters: ExchangeCounters) -> JsonObject:
         "merges_skipped": counters.merges_skipped,
         "adoptions": counters.adoptions,
         "unchanged": counters.unchanged,
+        "busy": counters.busy,
         "staleness": counters.staleness_sum / counters.merges if counters.merges else None,
         "publications": counters.publications,
         "publications_skipped": counters.publications_skipped,

@@ -17,7 +17,7 @@ from types import FrameType
 
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, P2pdlError
-from p2pdl.node.children import Lifeline, TrainerSettings, start_server, start_trainer
+from p2pdl.node.children import Lifeline, TrainerSettings, serving_limits, start_server, start_trainer
 from p2pdl.node.logs import log_to
 from p2pdl.node.run_folder import prepare_node_folder
 from p2pdl.server.view import status_block
@@ -169,7 +169,8 @@ class Supervisor:
     def _start_server(self) -> subprocess.Popen[bytes]:
         cluster = self._configuration.cluster.name
         log_file = self._folder / "node.log"
-        return start_server(cluster, self._node, self._bind, self._store, self._lifeline, log_file)
+        limits = serving_limits(self._configuration)
+        return start_server(cluster, self._node, self._bind, self._store, self._lifeline, log_file, limits)
 
     def _last_status(self) -> JsonObject:
         reader = StoreReader(self._store)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from p2pdl.errors import PeerError
 from p2pdl.protocol.messages import Request, SnapshotReply
-from p2pdl.types import Float32Vector
+from p2pdl.types import Float32Vector, Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,19 @@ class Accept:
     """These elements of the peer's vector are checked and may be used.
 
     Attributes:
-        offset: First element.
-        shard: The values; valid only until the host has handled this action.
+        offset: First element of the shard.
+        values: The values; valid only until the next reply is handled.
+        indices: Which elements of the shard they are, ascending; None for all of them.
     """
 
     offset: int
-    shard: Float32Vector
+    values: Float32Vector
+    indices: Indices | None
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The whole vector has been accepted and its digest is right."""
+    """Everything asked for has been accepted."""
 
     snapshot: SnapshotReply
 

@@ -79,6 +79,14 @@ class HeldVersions:
         held.lease(puller, now)
         return held.snapshot
 
+    def leased(self, puller: NodeId, now: float) -> Snapshot | None:
+        """The version leased to `puller`, its lease renewed; None if there is none."""
+        for held in self._held.values():
+            if puller in held.leases:
+                held.lease(puller, now)
+                return held.snapshot
+        return None
+
     def end_lease(self, version: int, puller: NodeId) -> None:
         """`puller` has asked for the last part of the version."""
         if version in self._held:

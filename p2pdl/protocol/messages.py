@@ -7,11 +7,14 @@ from typing import Annotated
 
 from p2pdl.protocol.fields import Figures, Finite, Flag, Scalar, Table, Text, Whole, WholeList
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever a node of the version before could misread a message."""
 
-RANGE_SHARDS = 4
-"""Shards of 1 MiB that one range request may ask for, at most."""
+RANGE_SHARDS = 16
+"""Shards that one range request may ask for, at most."""
+
+REPLY_LIMIT = (4 << 20) + (64 << 10)
+"""Bytes of one range reply: 4 shards of float32, 16 of int8, and what their codecs add."""
 
 Count = Annotated[int, Whole()]
 Digest = Annotated[int, Whole(0, 2**64 - 1)]
@@ -67,31 +70,39 @@ class RangeRequest:
     """Send me these shards of that version.
 
     Attributes:
-        incarnation: As the SnapshotReply gave it.
-        version: As the SnapshotReply gave it.
+        incarnation: As the SnapshotReply gave it; empty for the version of the asker's last SnapshotRequest.
+        version: As the SnapshotReply gave it; 0 with an empty incarnation, so that a pull need not wait for that reply.
         offset: First element; a multiple of the shard's size.
         length: Number of elements: whole shards, at most `RANGE_SHARDS` of them, the vector's last one shorter.
+        codec: How to encode each shard.
+        copies: For a delta codec the digest of the asker's copy of each shard, 0 where it has none; else empty.
+        last: True if the asker will ask for nothing more of this version.
     """
 
     incarnation: Name
     version: Count
     offset: Count
     length: Count
+    codec: Name
+    copies: Annotated[tuple[int, ...], WholeList(RANGE_SHARDS)]
+    last: Annotated[bool, Flag()]
 
 
 @dataclass(frozen=True, slots=True)
 class RangeReply:
-    """The shards asked for follow as frames of little-endian float32, one shard each, in order.
+    """The shards asked for follow, encoded, one frame each, in order.
 
     Attributes:
-        version: As asked.
+        version: The version they belong to.
         offset: As asked.
-        digests: Digest of each shard.
+        digests: Digest of each frame.
+        copies: For a delta codec the digest that the asker's copy of each shard has afterwards; else empty.
     """
 
     version: Count
     offset: Count
     digests: Annotated[tuple[int, ...], WholeList(RANGE_SHARDS)]
+    copies: Annotated[tuple[int, ...], WholeList(RANGE_SHARDS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +179,9 @@ REFUSALS = {
     "cluster": "the request is for a node of another cluster",
     "model": "the two nodes train different models",
     "not-ready": "the node has not published any weights yet",
+    "busy": "the node is serving as many pulls as it may",
     "version-gone": "the version asked for has been replaced twice since",
+    "no-lease": "the version asked for in advance was not granted",
     "internal": "the server failed to answer; its log says why",
 }
 """Refusal codes and what each means."""

@@ -16,6 +16,9 @@ from p2pdl.types import NodeId
 FIRST_PAUSE = 0.5
 """Seconds that a peer is left alone after its first failure; doubled with each further one."""
 
+BUSY_PAUSE = 0.05
+"""Seconds: a peer that serves somebody else is asked again soon, after about the time of a pull in a fast network."""
+
 LONGEST_PAUSE = 30.0
 """Seconds: however often a peer failed, it is asked again after this."""
 
@@ -25,7 +28,7 @@ DOUBLINGS = 16
 SHORTEST_PAUSE = 0.01
 """Seconds that a peer without a new version is left alone at least."""
 
-TRANSIENT_CODES = frozenset({"version-gone", "not-ready", "not-trained-yet"})
+TRANSIENT_CODES = frozenset({"version-gone", "not-ready", "not-trained-yet", "busy"})
 """Refusals of a healthy peer: worth a short pause, not a growing one."""
 
 
@@ -113,7 +116,8 @@ class Neighbours:
         changed = record.last_code != error.code
         record.last_error, record.last_code = error.message, error.code
         if error.code in TRANSIENT_CODES:
-            record.pause_until = now + FIRST_PAUSE * self._rng.uniform(0.1, 0.5)
+            longest = BUSY_PAUSE if error.code == "busy" else FIRST_PAUSE
+            record.pause_until = now + longest * self._rng.uniform(0.1, 0.5)
             return False
         record.state = "failing"
         record.failures += 1

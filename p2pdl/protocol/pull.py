@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import xxhash
 
+from p2pdl.codec.ends import Decoder
 from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError, RejectedWeights
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import (
@@ -18,16 +19,19 @@ from p2pdl.protocol.messages import (
     SnapshotReply,
     SnapshotRequest,
 )
-from p2pdl.spec import SHARD_ELEMENTS, combine_digests, shard_digest
-from p2pdl.types import Float32Vector, NodeId, printable
+from p2pdl.spec import SHARD_ELEMENTS, combine_digests
+from p2pdl.types import NodeId, printable
 
 Frame = bytes | memoryview
 
 VersionKey = tuple[str, int]
 """Incarnation and version: what identifies a version of one peer."""
 
+FIRST_TIMEOUT, FIRST_REQUEST_TIMEOUT = 120.0, 15.0
+"""Seconds for a whole pull and without any reply, over a link that is not known yet."""
+
 ATTEMPTS = 2
-"""How often a range is asked for before a damaged shard ends the pull."""
+"""How often a shard is asked for before damage ends the pull."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class PullSettings:
         window: Range requests in flight.
     """
 
-    timeout: float = 120.0
-    request_timeout: float = 10.0
+    timeout: float = FIRST_TIMEOUT
+    request_timeout: float = FIRST_REQUEST_TIMEOUT
     range_shards: int = 1
     window: int = 4
 
@@ -51,11 +55,19 @@ class PullSettings:
             raise ValueError(f"range_shards must be 1 to {RANGE_SHARDS} and window at least 1")
 
 
-class Pull:
-    """Pulls one version of one peer's vector.
+@dataclass(slots=True)
+class _Flying:
+    request: RangeRequest
+    attempt: int
+    sent: float
 
-    The host calls `on_start` once, `on_reply` for each reply of the peer and `on_tick` at `deadline`; each returns
-    what to do. After `Complete`, `Unchanged` or `Fail` the pull is over and further calls return nothing.
+
+class Pull:
+    """Pulls one version of one peer's vector, or a part of it.
+
+    The first ranges are asked for together with the snapshot, so that a small model takes one round trip. The host
+    calls `on_start` once, `on_reply` for each reply of the peer and `on_tick` at `deadline`; each returns what to do.
+    After `Complete`, `Unchanged` or `Fail` the pull is over and further calls return nothing.
 
     Args:
         peer: The peer's name, for messages.
@@ -63,7 +75,9 @@ class Pull:
         spec: Digest of this node's WeightSpec.
         ids: Source of request ids, unique for the connection.
         settings: Limits and window.
+        decoder: This end of the codec.
         known: (incarnation, version) that this node has merged already: the pull ends if the peer still serves it.
+        part: The shards to pull; all where None.
     """
 
     def __init__(
@@ -73,21 +87,28 @@ class Pull:
         spec: str,
         ids: Iterator[int],
         settings: PullSettings,
+        decoder: Decoder,
         known: VersionKey | None = None,
+        part: range | None = None,
     ) -> None:
         self._peer = peer
         self._size = size
         self._spec = spec
         self._ids = ids
         self._settings = settings
+        self._decoder = decoder
         self._known = known
+        self._shards = -(-size // SHARD_ELEMENTS)
+        self._part = range(self._shards) if part is None else part
         self._snapshot: SnapshotReply | None = None
         self._snapshot_id = 0
-        self._next_offset = 0
-        self._flying: dict[int, tuple[RangeRequest, int]] = {}
-        self._digests: list[int] = [0] * -(-size // SHARD_ELEMENTS)
-        self._missing = len(self._digests)
+        self._next_shard = self._part.start
+        self._flying: dict[int, _Flying] = {}
+        self._digests: list[int] = [0] * self._shards
+        self._missing = len(self._part)
         self._give_up_at = self._silent_at = float("inf")
+        self._last_reply = 0.0
+        self.longest_silence = 0.0
         self.over = False
 
     @property
@@ -96,21 +117,23 @@ class Pull:
         return min(self._give_up_at, self._silent_at)
 
     def on_start(self, now: float) -> list[Action]:
-        """Ask which version the peer serves."""
+        """Ask which version the peer serves, and for the beginning of it."""
         self._give_up_at = now + self._settings.timeout
         self._silent_at = now + self._settings.request_timeout
+        self._last_reply = now
         self._snapshot_id = next(self._ids)
-        return [Send(self._snapshot_id, SnapshotRequest(self._spec, *(self._known or ("", 0))))]
+        first = Send(self._snapshot_id, SnapshotRequest(self._spec, *(self._known or ("", 0))))
+        return [first, *self._fill_window(now)]
 
     def on_tick(self, now: float) -> list[Action]:
         """Fail if a deadline has passed."""
         if self.over or now < self.deadline:
             return []
         if now >= self._give_up_at:
-            text = f"{self._peer}: the pull was not done within {self._settings.timeout:g} s"
-            text += f" ({self._received_mib():.1f} of {self._size * 4 / 2**20:.1f} MiB had come)"
-            return self._fail(PeerTimeout(text, "raise gossip.timeout on a slow link"))
-        text = f"{self._peer}: no answer for {self._settings.request_timeout:g} s"
+            text = f"{self._peer}: the pull was not done within {self._settings.timeout:.3g} s"
+            text += f" ({len(self._part) - self._missing} of {len(self._part)} MiB of the model had come)"
+            return self._fail(PeerTimeout(text, "is the link slow? gossip.timeout and compress.codec bear on that"))
+        text = f"{self._peer}: no answer for {self._settings.request_timeout:.3g} s"
         return self._fail(PeerTimeout(text, "is the node running, and is its address reachable from here?"))
 
     def on_reply(self, envelope: Envelope, frames: Sequence[Frame], now: float) -> list[Action]:
@@ -124,13 +147,15 @@ class Pull:
         expected = envelope.id == self._snapshot_id if self._snapshot is None else envelope.id in self._flying
         if self.over or not expected:
             return []
+        self.longest_silence = max(self.longest_silence, now - self._last_reply)
+        self._last_reply = now
         self._silent_at = now + self._settings.request_timeout
         try:
             match envelope.message:
                 case SnapshotReply() as reply if self._snapshot is None:
                     return self._begin(reply)
                 case RangeReply() as reply if self._snapshot is not None:
-                    return self._receive(envelope.id, reply, frames)
+                    return self._receive(envelope.id, self._snapshot, reply, frames, now)
                 case Refusal() as refused:
                     return self._fail(self._refused(refused))
             raise ProtocolError(f"{self._peer}: answered with a {type(envelope.message).__name__}")
@@ -142,77 +167,94 @@ class Pull:
             text = f"{self._peer}: serves {reply.size} elements, this model has {self._size}"
             raise IncompatiblePeer(text, code="model")
         if (reply.incarnation, reply.version) == self._known:
+            # The ranges asked for already are refused by a server that has ended the lease, and ignored here.
             self.over = True
             return [Unchanged(reply)]
         self._snapshot = reply
-        return [Begin(reply), *self._fill_window()]
+        return [Begin(reply)]
 
-    def _receive(self, request_id: int, reply: RangeReply, frames: Sequence[Frame]) -> list[Action]:
-        request, attempt = self._flying.pop(request_id)
-        shards = self._shards(request, reply, frames)
-        if shards is None:
-            if attempt == ATTEMPTS:
-                text = f"{self._peer}: elements {request.offset} to {request.offset + request.length} arrived damaged"
-                raise RejectedWeights(text + f" {ATTEMPTS} times", code="digest")
-            return [self._send_range(request, attempt + 1)]
+    def _receive(
+        self, request_id: int, snapshot: SnapshotReply, reply: RangeReply, frames: Sequence[Frame], now: float
+    ) -> list[Action]:
+        flying = self._flying.pop(request_id)
+        first, count = flying.request.offset // SHARD_ELEMENTS, shards_in(flying.request.length)
+        self._check_header(flying.request, snapshot, reply, frames, count)
         actions: list[Action] = []
-        for number, (shard, digest) in enumerate(zip(shards, reply.digests, strict=True)):
-            if not np.isfinite(shard).all():
-                raise RejectedWeights(
-                    f"{self._peer}: its weights are not finite",
-                    "its training has diverged",
-                    code="not-finite",
-                )
-            offset = request.offset + number * SHARD_ELEMENTS
-            self._digests[offset // SHARD_ELEMENTS] = digest
-            actions.append(Accept(offset, shard))
-        self._missing -= len(shards)
+        for place, frame in enumerate(frames):
+            number = first + place
+            try:
+                if xxhash.xxh3_64_intdigest(frame) != reply.digests[place]:
+                    raise RejectedWeights(f"{self._peer}: shard {number} arrived damaged", code="digest")
+                update = self._decoder.decode(number, frame, reply.copies[place] if reply.copies else 0)
+            except RejectedWeights as error:
+                if flying.attempt == ATTEMPTS or error.code != "digest":
+                    raise self._named(error) from None
+                left = range(number, first + count)
+                return [*actions, self._send_range(left, snapshot, flying.attempt + 1, now)]
+            self._digests[number] = reply.digests[place]
+            self._missing -= 1
+            actions.append(Accept(number * SHARD_ELEMENTS, update.values, update.indices))
         if self._missing:
-            return actions + self._fill_window()
-        assert self._snapshot is not None
-        if combine_digests(self._digests) != self._snapshot.digest:
+            return actions + self._fill_window(now)
+        return [*actions, self._complete(snapshot)]
+
+    def _check_header(
+        self, request: RangeRequest, snapshot: SnapshotReply, reply: RangeReply, frames: Sequence[Frame], count: int
+    ) -> None:
+        copies = count if self._decoder.has_copies else 0
+        if (reply.version, reply.offset, len(reply.digests)) != (snapshot.version, request.offset, count):
+            raise ProtocolError(f"{self._peer}: answered for another range than asked")
+        if len(reply.copies) != copies:
+            raise ProtocolError(f"{self._peer}: stated {len(reply.copies)} digests of copies, not {copies}")
+        if len(frames) != count:
+            raise RejectedWeights(f"{self._peer}: sent {len(frames)} frames, not {count}", code="length")
+
+    def _complete(self, snapshot: SnapshotReply) -> Complete:
+        whole = self._decoder.name == "float32" and len(self._part) == self._shards
+        if whole and combine_digests(self._digests) != snapshot.digest:
             raise RejectedWeights(
-                f"{self._peer}: the shards are not those of version {self._snapshot.version}", code="digest"
+                f"{self._peer}: the shards are not those of version {snapshot.version}", code="digest"
             )
         self.over = True
-        return [*actions, Complete(self._snapshot)]
+        return Complete(snapshot)
 
-    def _shards(self, request: RangeRequest, reply: RangeReply, frames: Sequence[Frame]) -> list[Float32Vector] | None:
-        """The shards of a reply, or None if their digests say that they were damaged on the way."""
-        count = -(-request.length // SHARD_ELEMENTS)
-        if (reply.version, reply.offset) != (request.version, request.offset) or len(reply.digests) != count:
-            raise ProtocolError(f"{self._peer}: answered for another range than asked")
-        lengths = [min(SHARD_ELEMENTS, request.length - n * SHARD_ELEMENTS) for n in range(count)]
-        if [len(frame) for frame in frames] != [4 * length for length in lengths]:
-            text = f"{self._peer}: sent frames of {[len(frame) for frame in frames][:8]} bytes, not of"
-            raise RejectedWeights(f"{text} {[4 * length for length in lengths]}", code="length")
-        shards = [np.frombuffer(frame, dtype="<f4") for frame in frames]
-        whole = all(shard_digest(shard) == d for shard, d in zip(shards, reply.digests, strict=True))
-        return shards if whole else None
-
-    def _fill_window(self) -> list[Action]:
+    def _fill_window(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        assert self._snapshot is not None
-        while len(self._flying) < self._settings.window and self._next_offset < self._size:
-            length = min(self._settings.range_shards * SHARD_ELEMENTS, self._size - self._next_offset)
-            snapshot = self._snapshot
-            request = RangeRequest(snapshot.incarnation, snapshot.version, self._next_offset, length)
-            self._next_offset += length
-            actions.append(self._send_range(request, attempt=1))
+        while len(self._flying) < self._settings.window and self._next_shard < self._part.stop:
+            stop = min(self._next_shard + self._settings.range_shards, self._part.stop)
+            actions.append(self._send_range(range(self._next_shard, stop), self._snapshot, 1, now))
+            self._next_shard = stop
         return actions
 
-    def _send_range(self, request: RangeRequest, attempt: int) -> Send:
+    def _send_range(self, shards: range, snapshot: SnapshotReply | None, attempt: int, now: float) -> Send:
+        offset = shards.start * SHARD_ELEMENTS
+        request = RangeRequest(
+            incarnation=snapshot.incarnation if snapshot else "",
+            version=snapshot.version if snapshot else 0,
+            offset=offset,
+            length=min(shards.stop * SHARD_ELEMENTS, self._size) - offset,
+            codec=self._decoder.name,
+            copies=tuple(map(self._decoder.digest, shards)) if self._decoder.has_copies else (),
+            last=shards.stop == self._part.stop,
+        )
         request_id = next(self._ids)
-        self._flying[request_id] = (request, attempt)
+        self._flying[request_id] = _Flying(request, attempt, now)
         return Send(request_id, request)
 
     def _refused(self, refusal: Refusal) -> PeerError:
         kind = IncompatiblePeer if refusal.code in ("cluster", "model", "protocol-version") else PeerRefused
         return kind(f"{self._peer}: refused: {printable(refusal.message)}", code=refusal.code)
 
+    def _named(self, error: RejectedWeights) -> RejectedWeights:
+        if error.message.startswith(self._peer):
+            return error
+        return RejectedWeights(f"{self._peer}: {error.message}", error.remedy, code=error.code)
+
     def _fail(self, error: PeerError) -> list[Action]:
         self.over = True
         return [Fail(error)]
 
-    def _received_mib(self) -> float:
-        return float(len(self._digests) - self._missing)
+
+def shards_in(length: int) -> int:
+    """Shards that so many elements make up, the last one perhaps shorter."""
+    return -(-length // SHARD_ELEMENTS)

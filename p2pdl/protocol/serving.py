@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
 
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from p2pdl.codec import is_stateless
+from p2pdl.codec.ends import Encoder, shard_nbytes, shard_of
+from p2pdl.protocol.encoders import Encoders
 from p2pdl.protocol.held import HeldVersions, VersionSource
 from p2pdl.protocol.messages import (
     RANGE_SHARDS,
     REFUSALS,
+    REPLY_LIMIT,
     Envelope,
     RangeReply,
     RangeRequest,
@@ -22,10 +31,11 @@ from p2pdl.protocol.messages import (
     StatusReply,
     StatusRequest,
 )
-from p2pdl.spec import SHARD_ELEMENTS
+from p2pdl.protocol.uploads import UploadPlaces
+from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec
 from p2pdl.types import Float32Vector, NodeId
 
-Payload = Sequence[Float32Vector | bytes]
+Payload = Sequence[Float32Vector | NDArray[np.uint8] | bytes]
 
 SPEC_FRAME_BYTES = 1 << 20
 SPEC_FRAMES = 16
@@ -38,17 +48,28 @@ class NodeView(VersionSource, Protocol):
         """Random name of the trainer's life; versions count within it. Empty before the first."""
         ...
 
-    def spec_digest(self) -> str:
-        """Digest of the model's WeightSpec; empty while the model is not built."""
-        ...
-
-    def spec_rows(self) -> bytes:
-        """The rows of the WeightSpec as UTF-8 lines; empty while the model is not built."""
+    def layout(self) -> WeightSpec | None:
+        """The model's layout; None while the model is not built."""
         ...
 
     def status(self, now: float) -> StatusReply:
         """What the node says of itself."""
         ...
+
+
+@dataclass(frozen=True)
+class ServingLimits:
+    """What a server grants.
+
+    Attributes:
+        uploads: Pulls served at one time.
+        copies: Copies kept for pullers with a delta codec.
+        copies_nbytes: Memory of these copies in all.
+    """
+
+    uploads: int = 1
+    copies: int = 8
+    copies_nbytes: int = 1 << 30
 
 
 class Serving:
@@ -57,12 +78,16 @@ class Serving:
     Args:
         cluster: This node's cluster; requests for another one are refused.
         view: Where weights and status come from.
+        limits: What it grants.
     """
 
-    def __init__(self, cluster: str, view: NodeView) -> None:
+    def __init__(self, cluster: str, view: NodeView, limits: ServingLimits | None = None) -> None:
+        limits = limits or ServingLimits()
         self._cluster = cluster
         self._view = view
         self._held = HeldVersions(view)
+        self._uploads = UploadPlaces(limits.uploads)
+        self.encoders = Encoders(limits.copies, limits.copies_nbytes)
         self._incarnation = ""
 
     def on_request(self, envelope: Envelope, now: float) -> tuple[Reply, Payload]:
@@ -77,6 +102,8 @@ class Serving:
         if self._view.incarnation() != self._incarnation:
             self._incarnation = self._view.incarnation()
             self._held.forget()
+            self._uploads.forget()
+            self.encoders.forget()
         match envelope.message:
             case RangeRequest() as request:
                 return self._range(request, envelope.node, now)
@@ -89,15 +116,20 @@ class Serving:
         return refusal("bad-request", f"{type(envelope.message).__name__} is not a request"), ()
 
     def _snapshot(self, request: SnapshotRequest, puller: NodeId, now: float) -> Reply:
-        own = self._view.spec_digest()
-        if own and request.spec != own:
-            return refusal("model", f"the model's digest is {own} here and {request.spec} there")
+        spec = self._view.layout()
+        if spec is not None and request.spec != spec.digest:
+            return refusal("model", f"the model's digest is {spec.digest} here and {request.spec} there")
+        known = request.known_version if request.known_incarnation == self._incarnation else 0
+        if known != self._view.newest_version() and not self._uploads.admit(puller, now):
+            return refusal("busy")
         snapshot = self._held.newest(puller, now)
         if snapshot is None:
+            self._uploads.release(puller, now)
             return refusal("not-ready")
         info = snapshot.info
-        if (request.known_incarnation, request.known_version) == (self._incarnation, info.version):
+        if known == info.version:
             self._held.end_lease(info.version, puller)
+            self._uploads.release(puller, now)
         return SnapshotReply(
             incarnation=self._incarnation,
             version=info.version,
@@ -111,33 +143,78 @@ class Serving:
         )
 
     def _range(self, request: RangeRequest, puller: NodeId, now: float) -> tuple[Reply, Payload]:
-        snapshot = None
-        if request.incarnation == self._incarnation:
-            snapshot = self._held.get(request.version, puller, now)
-        if snapshot is None:
-            return refusal("version-gone", f"version {request.version} is no longer here"), ()
+        if not request.incarnation and not request.version:
+            snapshot = self._held.leased(puller, now)
+            if snapshot is None:
+                return refusal("no-lease"), ()
+        else:
+            known = request.incarnation == self._incarnation
+            snapshot = self._held.get(request.version, puller, now) if known else None
+            if snapshot is None:
+                return refusal("version-gone", f"version {request.version} is no longer here"), ()
+        spec = self._view.layout()
+        assert spec is not None, "what has been published has a layout"
+        try:
+            limit = range_limit(request.codec)
+        except ValueError as error:
+            return refusal("bad-request", str(error)), ()
         stop = request.offset + request.length
-        whole = request.length % SHARD_ELEMENTS == 0 or stop == snapshot.vector.size
+        shards = range(request.offset // SHARD_ELEMENTS, -(-stop // SHARD_ELEMENTS))
         if (
             request.offset % SHARD_ELEMENTS
-            or not 0 < request.length <= RANGE_SHARDS * SHARD_ELEMENTS
+            or not 0 < request.length <= limit * SHARD_ELEMENTS
             or stop > snapshot.vector.size
-            or not whole
+            or not (request.length % SHARD_ELEMENTS == 0 or stop == snapshot.vector.size)
         ):
             return refusal("bad-request", f"no range of whole shards: {request.length} from {request.offset}"), ()
-        if stop == snapshot.vector.size:
-            self._held.end_lease(request.version, puller)
-        starts = range(request.offset, stop, SHARD_ELEMENTS)
-        shards = tuple(snapshot.vector[start : min(start + SHARD_ELEMENTS, stop)] for start in starts)
-        digests = tuple(snapshot.shard_digests[start // SHARD_ELEMENTS] for start in starts)
-        return RangeReply(request.version, request.offset, digests), shards
+        if len(request.copies) != (0 if is_stateless(request.codec) else len(shards)):
+            return refusal("bad-request", f"{len(request.copies)} digests of copies do not fit {request.codec}"), ()
+        self._uploads.touch(puller, now)
+        if request.last:
+            self._held.end_lease(snapshot.info.version, puller)
+            self._uploads.release(puller, now)
+        return self._encoded(request, snapshot, self.encoders.get(puller, request.codec, spec), shards)
+
+    def _encoded(
+        self, request: RangeRequest, snapshot: Snapshot, encoder: Encoder, shards: range
+    ) -> tuple[Reply, Payload]:
+        version = snapshot.info.version
+        if request.codec == "float32":
+            # The published digests are those of the frames: no need to read the shards at all.
+            digests = snapshot.shard_digests[shards.start : shards.stop]
+            frames = tuple(shard_of(snapshot.vector, number) for number in shards)
+            return RangeReply(version, request.offset, digests, ()), frames
+        payload = []
+        copies = []
+        for place, number in enumerate(shards):
+            known = request.copies[place] if request.copies else 0
+            frame, copy = encoder.encode(number, snapshot.vector, version, known, seed_of(version, number))
+            payload.append(frame)
+            copies.append(copy)
+        digests = tuple(xxhash.xxh3_64_intdigest(frame.data) for frame in payload)
+        return RangeReply(version, request.offset, digests, tuple(copies) if request.copies else ()), payload
 
     def _spec(self) -> tuple[Reply, Payload]:
-        rows = self._view.spec_rows()
-        if not rows:
+        spec = self._view.layout()
+        if spec is None:
             return refusal("not-ready"), ()
+        rows = "\n".join(spec.rows()).encode()
         frames = [rows[start : start + SPEC_FRAME_BYTES] for start in range(0, len(rows), SPEC_FRAME_BYTES)]
-        return SpecReply(self._view.spec_digest()), frames[:SPEC_FRAMES]
+        return SpecReply(spec.digest), frames[:SPEC_FRAMES]
+
+
+def range_limit(codec: str) -> int:
+    """Shards that one request may ask for in a codec, so that the reply stays within `REPLY_LIMIT`.
+
+    Raises:
+        ValueError: There is no such codec.
+    """
+    return max(1, min(RANGE_SHARDS, REPLY_LIMIT // shard_nbytes(codec)))
+
+
+def seed_of(version: int, number: int) -> int:
+    """The seed of a shard's encoding: every puller of a version gets the same bits, also when it asks twice."""
+    return (version * 0x9E3779B97F4A7C15 + number) % 2**64
 
 
 def refusal(code: str, message: str = "") -> Refusal:

@@ -40,7 +40,10 @@ PULL_ATTEMPTS = 2
 FINAL_PATIENCE_SECONDS = 1.5 * LEASE_SECONDS
 """A finished node's server may still hold older versions for pulls that were called off; their leases run out."""
 
-RETRY_SECONDS = 0.25
+FINAL_BUSY_SECONDS = 600.0
+"""How long a node waits for its turn at a server that serves others first."""
+
+RETRY_SECONDS, BUSY_RETRY_SECONDS = 0.25, 0.05
 
 
 def statuses(
@@ -220,13 +223,19 @@ def _pull_final(
     pause: Pause,
 ) -> Outcome:
     """Pull until the weights are the node's final ones, or patience is over; a pull that fails is tried once more."""
-    give_up_at = clock.now() + FINAL_PATIENCE_SECONDS
+    started = clock.now()
+    give_up_at = started + FINAL_PATIENCE_SECONDS
     failures = 0
     while True:
         inbox.expect(None)
         outcome = requester.pull(node, address, spec, settings, inbox.accept)
         if outcome.snapshot is not None and outcome.snapshot.final:
             return outcome
-        failures += outcome.snapshot is None
-        if failures == PULL_ATTEMPTS or clock.now() >= give_up_at or pause(RETRY_SECONDS):
+        # A server that serves others first has not failed.
+        is_busy = outcome.error is not None and outcome.error.code == "busy"
+        failures += outcome.error is not None and not is_busy
+        if is_busy:
+            give_up_at = min(clock.now() + FINAL_PATIENCE_SECONDS, started + FINAL_BUSY_SECONDS)
+        wait = BUSY_RETRY_SECONDS if is_busy else RETRY_SECONDS
+        if failures == PULL_ATTEMPTS or clock.now() >= give_up_at or pause(wait):
             return outcome

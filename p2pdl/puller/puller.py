@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from p2pdl.codec.ends import Decoder
 from p2pdl.errors import PeerError
 from p2pdl.protocol.pull import PullSettings, VersionKey
 from p2pdl.puller.requests import Outcome, Requester, Sink
@@ -15,21 +17,42 @@ from p2pdl.types import NodeId
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class PullOrder:
+    """A pull to be done.
+
+    Attributes:
+        peer: Whom to ask.
+        address: Its `host:port`.
+        sink: Takes what arrives, in the puller's thread.
+        settings: Deadlines, range size and window.
+        decoder: This end of the codec; plain float32 where None.
+        known: The version that is not worth pulling again.
+        part: The shards to pull; all where None.
+    """
+
+    peer: NodeId
+    address: str
+    sink: Sink
+    settings: PullSettings
+    decoder: Decoder | None = None
+    known: VersionKey | None = None
+    part: range | None = None
+
+
 class Puller:
     """Pulls in the background.
 
     Args:
         make_requester: Makes the requester inside the thread that uses it.
         spec: This node's layout.
-        settings: Deadlines and window of every pull.
     """
 
-    def __init__(self, make_requester: Callable[[], Requester], spec: WeightSpec, settings: PullSettings) -> None:
+    def __init__(self, make_requester: Callable[[], Requester], spec: WeightSpec) -> None:
         self._make_requester = make_requester
         self._spec = spec
-        self._settings = settings
         self._changed = threading.Condition()
-        self._job: tuple[NodeId, str, Sink, VersionKey | None] | None = None
+        self._job: PullOrder | None = None
         self._outcome: Outcome | None = None
         self._called_off = False
         self._closed = False
@@ -41,12 +64,12 @@ class Puller:
         """True from `start` until `take` has returned the outcome."""
         return self._job is not None
 
-    def start(self, peer: NodeId, address: str, sink: Sink, known: VersionKey | None = None) -> None:
-        """Begin to pull anything but the `known` version; the thread calls `sink` until the outcome is there."""
+    def start(self, order: PullOrder) -> None:
+        """Begin a pull; the thread calls its sink until the outcome is there."""
         with self._changed:
             if self._job is not None:
                 raise RuntimeError("a pull is in progress")
-            self._job, self._outcome, self._called_off = (peer, address, sink, known), None, False
+            self._job, self._outcome, self._called_off = order, None, False
             self._changed.notify_all()
 
     def take(self, timeout: float = 0.0) -> Outcome | None:
@@ -85,18 +108,26 @@ class Puller:
                     if self._closed:
                         return
                     assert self._job is not None
-                    peer, address, sink, known = self._job
+                    order = self._job
                 try:
                     requester = requester or self._make_requester()
                     outcome = requester.pull(
-                        peer, address, self._spec, self._settings, sink, known, lambda: self._called_off
+                        order.peer,
+                        order.address,
+                        self._spec,
+                        order.settings,
+                        order.sink,
+                        order.known,
+                        lambda: self._called_off,
+                        order.decoder,
+                        order.part,
                     )
                 except Exception as error:
                     # The trainer outlives any fault of an exchange; the log has what went wrong here.
-                    log.exception("pulling %s failed in an unforeseen way", peer)
-                    text = f"{peer}: {type(error).__name__}: {error}"
+                    log.exception("pulling %s failed in an unforeseen way", order.peer)
+                    text = f"{order.peer}: {type(error).__name__}: {error}"
                     failure = PeerError(text, "please report this", code="internal")
-                    outcome = Outcome(peer, None, False, failure, 0.0, 0, 0)
+                    outcome = Outcome(order.peer, None, False, failure, 0.0, 0, 0)
                     if requester is not None:
                         # Its connection may be full of replies to a pull that nobody follows any more.
                         requester.close()

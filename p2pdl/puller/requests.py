@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from p2pdl.clock import Clock
+from p2pdl.codec.ends import Decoder
+from p2pdl.codec.ends import decoder as make_decoder
 from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import (
@@ -23,10 +25,11 @@ from p2pdl.protocol.messages import (
 from p2pdl.protocol.pull import Pull, PullSettings, VersionKey
 from p2pdl.spec import WeightSpec
 from p2pdl.transport.contract import ClientTransport
-from p2pdl.types import Float32Vector, NodeId, printable
+from p2pdl.types import Float32Vector, Indices, NodeId, printable
 from p2pdl.wire import decode, encode
 
-Sink = Callable[[int, Float32Vector], None]
+Sink = Callable[[int, Float32Vector, Indices | None], None]
+"""Takes (offset of the shard, values, their indices within it or None for all of it)."""
 
 POLL_SECONDS = 0.25
 """How soon a pull that is being called off notices."""
@@ -44,6 +47,7 @@ class Outcome:
         seconds: How long it took.
         nbytes: Bytes received, headers included.
         payload_nbytes: Bytes of weights received.
+        longest_silence: The longest time in seconds between two replies.
     """
 
     peer: NodeId
@@ -53,6 +57,7 @@ class Outcome:
     seconds: float
     nbytes: int
     payload_nbytes: int
+    longest_silence: float = 0.0
 
 
 class Requester:
@@ -136,6 +141,8 @@ class Requester:
         sink: Sink,
         known: VersionKey | None = None,
         called_off: Callable[[], bool] = lambda: False,
+        decoder: Decoder | None = None,
+        part: range | None = None,
     ) -> Outcome:
         """Pull a peer's newest weights.
 
@@ -144,12 +151,15 @@ class Requester:
             address: Its address.
             spec: This node's layout.
             settings: Deadlines and window.
-            sink: Takes (offset, shard) of everything that arrives; a shard is valid only during the call.
+            sink: Takes what arrives; values are valid only during the call.
             known: The version of this peer that is not worth pulling again.
             called_off: Asked now and then; True ends the pull.
+            decoder: This end of the codec; plain float32 where None.
+            part: The shards to pull; all where None.
         """
         started = self._clock.now()
-        pull = Pull(peer, spec.size, spec.digest, self._ids, settings, known)
+        decoder = decoder or make_decoder("float32", spec)
+        pull = Pull(peer, spec.size, spec.digest, self._ids, settings, decoder, known, part)
         run = _Run(sink)
         error: PeerError | None = None
         try:
@@ -175,7 +185,8 @@ class Requester:
             # What is still under way belongs to a pull that is over: only a new connection is free of it.
             self._transport.reset(address)
         seconds = self._clock.now() - started
-        return Outcome(peer, run.snapshot, run.unchanged, error, seconds, run.nbytes, run.payload_nbytes)
+        silence = pull.longest_silence
+        return Outcome(peer, run.snapshot, run.unchanged, error, seconds, run.nbytes, run.payload_nbytes, silence)
 
     def close(self) -> None:
         """Drop every connection."""
@@ -186,8 +197,8 @@ class Requester:
             match action:
                 case Send(request_id, request):
                     self._send(address, request_id, request)
-                case Accept(offset, shard):
-                    run.sink(offset, shard)
+                case Accept(offset, values, indices):
+                    run.sink(offset, values, indices)
                 case Complete(snapshot):
                     run.snapshot = snapshot
                 case Unchanged(snapshot):

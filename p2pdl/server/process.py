@@ -14,7 +14,7 @@ from types import FrameType
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import P2pdlError
 from p2pdl.lifeline import end_with_parent
-from p2pdl.protocol.serving import Serving
+from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.server.answer import Answerer
 from p2pdl.server.view import StoreView
 from p2pdl.store.layout import Word
@@ -22,6 +22,9 @@ from p2pdl.store.reader import StoreReader
 from p2pdl.transport.zeromq import ZmqServer
 
 POLL_SECONDS = 0.25
+
+STARVED_SECONDS = 60.0
+"""How long readers that do not read may keep a server from copying a new version: longer than any heartbeat."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,9 @@ class ServerSettings:
         lifeline: File descriptor of a pipe that closes when the supervisor is gone.
         ready: File descriptor to write one line to: empty when listening, else what went wrong, as JSON.
         log: Path of the node's log file; empty for standard error only.
+        uploads: Pulls served at one time.
+        copies: Copies kept for pullers with a delta codec.
+        copies_nbytes: Memory of these copies in all.
     """
 
     cluster: str
@@ -47,6 +53,9 @@ class ServerSettings:
     lifeline: int
     ready: int
     log: str = ""
+    uploads: int = ServingLimits.uploads
+    copies: int = ServingLimits.copies
+    copies_nbytes: int = ServingLimits.copies_nbytes
 
     def to_argument(self) -> str:
         """The settings as one command line argument."""
@@ -79,10 +88,21 @@ def run(settings: ServerSettings) -> int:
     store = StoreReader(settings.store)
     store.take_over()
     view = StoreView(store)
-    answerer = Answerer(settings.cluster, settings.node, Serving(settings.cluster, view))
+    limits = ServingLimits(settings.uploads, settings.copies, settings.copies_nbytes)
+    serving = Serving(settings.cluster, view, limits)
+    answerer = Answerer(settings.cluster, settings.node, serving)
     _say_ready(settings.ready, "")
+    starved_since: float | None = None
     while not stopping:
         frames = transport.receive(POLL_SECONDS)
+        if not store.is_starved:
+            starved_since = None
+        elif starved_since is None:
+            starved_since = clock.now()
+        elif clock.now() - starved_since > STARVED_SECONDS:
+            log.warning("readers that do not read hold every version in memory; dropping all connections")
+            transport.reset()
+            starved_since = None
         if frames is None:
             continue
         answer = answerer(frames, clock.now())
@@ -90,7 +110,7 @@ def run(settings: ServerSettings) -> int:
         store.count(Word.REQUESTS)
         store.count(Word.BYTES_SENT, answer.nbytes)
         store.count(Word.PAYLOAD_SENT, answer.payload_nbytes)
-        if answer.refused:
+        if answer.refused and answer.refused != "no-lease":
             store.count(Word.REFUSALS)
             view.refusals[answer.refused] += 1
     transport.close()

@@ -7,10 +7,8 @@ from collections import Counter
 from math import isfinite
 from typing import Any
 
-import xxhash
-
 from p2pdl.protocol.messages import STATES, StatusReply
-from p2pdl.spec import Snapshot
+from p2pdl.spec import Snapshot, WeightSpec
 from p2pdl.store.layout import Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.types import JsonObject
@@ -28,22 +26,18 @@ class StoreView:
 
     def __init__(self, store: StoreReader) -> None:
         self._store = store
-        self._spec_digest = ""
+        self._spec: WeightSpec | None = None
         self.refusals: Counter[str] = Counter()
 
     def incarnation(self) -> str:
         """See `NodeView.incarnation`."""
         return self._store.incarnation
 
-    def spec_digest(self) -> str:
-        """See `NodeView.spec_digest`."""
-        if not self._spec_digest and self._store.is_ready:
-            self._spec_digest = xxhash.xxh3_128_hexdigest(self._store.spec_rows())
-        return self._spec_digest
-
-    def spec_rows(self) -> bytes:
-        """See `NodeView.spec_rows`."""
-        return self._store.spec_rows()
+    def layout(self) -> WeightSpec | None:
+        """See `NodeView.layout`."""
+        if self._spec is None and self._store.is_ready:
+            self._spec = WeightSpec.parse(self._store.spec_rows().decode())
+        return self._spec
 
     def newest_version(self) -> int | None:
         """See `VersionSource.newest_version`."""

@@ -29,6 +29,7 @@ class SimulatedCluster:
         step_seconds: Time of one step, for each node or for all.
         seed: Of every chance: the same seed gives the same run.
         settings: Of every pull.
+        codec: How weights are pulled, as on the wire.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SimulatedCluster:
         step_seconds: float | Mapping[NodeId, float] = 0.1,
         seed: int = 0,
         settings: PullSettings | None = None,
+        codec: str = "float32",
     ) -> None:
         self.network = MemoryNetwork(VirtualClock(), seed)
         names = [f"node{index + 1}" for index in range(len(initial))]
@@ -62,6 +64,7 @@ class SimulatedCluster:
                 steps,
                 seed + index,
                 settings or PullSettings(timeout=10.0, request_timeout=1.0),
+                codec,
             )
 
     def run(self, seconds: float) -> None:

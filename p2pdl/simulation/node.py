@@ -9,13 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 
+from p2pdl.codec.ends import Decoder, decoder
 from p2pdl.errors import PeerError
-from p2pdl.merge import MergeRule, Standing, is_newcomer, merge, sequential_share
+from p2pdl.merge import MergeRule, Standing, is_newcomer, merge_difference, sequential_share
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import Envelope, SnapshotReply, StatusReply
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.protocol.pull import Pull, PullSettings
 from p2pdl.protocol.serving import Serving
+from p2pdl.puller.inbox import Inbox
 from p2pdl.server.answer import Answerer, reply_only
 from p2pdl.spec import Snapshot, SnapshotInfo, WeightSpec, combine_digests, shard_digests
 from p2pdl.topology.contract import Topology
@@ -46,6 +48,7 @@ class SimulatedNode:
         steps: How many to do.
         seed: Of this node's chances.
         settings: Of its pulls.
+        codec: How it pulls weights, as on the wire.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class SimulatedNode:
         steps: int,
         seed: int,
         settings: PullSettings,
+        codec: str = "float32",
     ) -> None:
         self.name = name
         self.weights = weights.astype(np.float32)
@@ -77,6 +81,8 @@ class SimulatedNode:
         self._step_seconds = step_seconds
         self._steps = steps
         self._settings = settings
+        self._codec = codec
+        self._decoders: dict[NodeId, Decoder] = {}
         self._ids = itertools.count(1)
         self._neighbours = Neighbours(name, peers, topology, np.random.default_rng([seed, 1]))
         self._client = network.client(name, self._on_arrival)
@@ -86,7 +92,8 @@ class SimulatedNode:
         self._waiting: list[NodeId] = []
         self._shares: list[float] = []
         self._base = self.weights
-        self._inbox = np.zeros(spec.size, np.float32)
+        self._inbox = Inbox(spec)
+        self._raw = True
         self._arrived: SnapshotReply | None = None
         network.serve(name, reply_only(Answerer(CLUSTER, name, Serving(CLUSTER, self._view))))
         network.at(network.clock.now() + step_seconds, self._train)
@@ -119,12 +126,18 @@ class SimulatedNode:
             return
         self._peer = self._waiting.pop(0)
         self._base = self.weights.copy()
+        # A first merge may adopt the peer's weights: it wants all of them, as they are.
+        self._raw = self.merges == 0
+        self._inbox.expect(None if self._raw else self._base)
+        if self._raw or self._peer not in self._decoders:
+            self._decoders[self._peer] = decoder(self._codec, self._spec)
         self._pull = Pull(
             self._peer,
             self._spec.size,
             self._spec.digest,
             self._ids,
             self._settings,
+            self._decoders[self._peer],
             self._neighbours.records[self._peer].known,
         )
         self._perform(self._pull.on_start(now))
@@ -139,11 +152,13 @@ class SimulatedNode:
             self._fail(error)
             return
         if is_newcomer(self.step, snapshot.step, self.merges):
-            self.weights = self._inbox.copy()
+            self.weights = self._inbox.vector.copy()
         else:
+            if self._raw:
+                self._inbox.subtract(self._base)
             self._shares.append(share)
             weight = sequential_share(self._shares)
-            self.weights = merge(self.weights, self._base, self._inbox, weight, self._spec.state_spans)
+            self.weights = merge_difference(self.weights, self._inbox.vector, weight, self._spec.state_spans)
         self.merges += 1
         self._neighbours.on_success(self._peer, snapshot)
         self._begin(now)
@@ -169,8 +184,8 @@ class SimulatedNode:
             match action:
                 case Send(request_id, request):
                     self._client.send(self._peer, [encode(Envelope(request_id, CLUSTER, self.name, request))])
-                case Accept(offset, shard):
-                    self._inbox[offset : offset + shard.size] = shard
+                case Accept(offset, values, indices):
+                    self._inbox.accept(offset, values, indices)
                 case Complete(snapshot):
                     self._arrived = snapshot
                 case Unchanged(snapshot):
@@ -219,13 +234,9 @@ class SimulatedView:
         """See `NodeView.incarnation`."""
         return "1"
 
-    def spec_digest(self) -> str:
-        """See `NodeView.spec_digest`."""
-        return self._spec.digest
-
-    def spec_rows(self) -> bytes:
-        """See `NodeView.spec_rows`."""
-        return "\n".join(self._spec.rows()).encode()
+    def layout(self) -> WeightSpec | None:
+        """See `NodeView.layout`."""
+        return self._spec
 
     def newest_version(self) -> int | None:
         """See `VersionSource.newest_version`."""

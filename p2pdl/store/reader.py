@@ -9,10 +9,10 @@ import mmap
 import os
 import struct
 
-import numpy as np
 import xxhash
 
 from p2pdl.spec import SHARD_ELEMENTS, Snapshot, SnapshotInfo, combine_digests, shard_digest
+from p2pdl.store.buffers import VectorBuffers
 from p2pdl.store.layout import (
     HEADER_BYTES,
     PAGE,
@@ -26,6 +26,10 @@ from p2pdl.store.layout import (
     SlotWord,
     Word,
 )
+from p2pdl.types import Float32Vector
+
+BUFFERS = 3
+"""Versions in memory: the two that a server holds, and one whose last parts are still being sent."""
 
 ATTEMPTS = 3
 """How often a version is read again when the writer overtakes."""
@@ -42,6 +46,8 @@ class StoreReader:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, HEADER_BYTES)
         self._header = memoryview(self._map)[:PAGE].cast("Q")
+        self._buffers: VectorBuffers | None = None
+        self._wanted_buffer = False
 
     def take_over(self) -> None:
         """Become the reader that serves the store, in place of one that may have died in the middle of a copy."""
@@ -68,21 +74,29 @@ class StoreReader:
         """Counter of the newest version; None before the first."""
         return self._header[Word.NEWEST] // SLOTS or None if self.is_ready else None
 
+    @property
+    def is_starved(self) -> bool:
+        """True while a new version cannot be read because every buffer is still being sent to somebody."""
+        return self._wanted_buffer and self._buffers is not None and self._buffers.is_exhausted
+
     def load(self) -> Snapshot | None:
         """A private copy of the newest version.
 
         Returns:
             The version, its vector read-only; None if there is none, or the writer was always faster, or died in the
-            middle of one.
+            middle of one, or there is no memory for it now.
         """
         for _ in range(ATTEMPTS):
             newest = self._header[Word.NEWEST] if self.is_ready else 0
             if not newest:
                 return None
             slot = newest % SLOTS
+            vector = self._vector()
+            if vector is None:
+                return None
             self._header[Word.READING] = slot + 1
             try:
-                snapshot = self._copy(slot)
+                snapshot = self._copy(slot, vector)
             finally:
                 self._header[Word.READING] = 0
             if snapshot is not None and snapshot.info.version == newest // SLOTS:
@@ -119,11 +133,17 @@ class StoreReader:
         self._header.release()
         self._map.close()
 
-    def _copy(self, slot: int) -> Snapshot | None:
+    def _vector(self) -> Float32Vector | None:
+        if self._buffers is None:
+            self._buffers = VectorBuffers(self._header[Word.ELEMENTS], BUFFERS)
+        vector = self._buffers.take()
+        self._wanted_buffer = vector is None
+        return vector
+
+    def _copy(self, slot: int, vector: Float32Vector) -> Snapshot | None:
         first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8
         before = list(self._header[first : first + len(SlotWord)])
         layout = Layout(self._header[Word.ELEMENTS], self._header[Word.SPEC_BYTES])
-        vector = np.empty(layout.elements, np.float32)
         digests = []
         for start in range(0, vector.size, SHARD_ELEMENTS):
             shard = vector[start : start + SHARD_ELEMENTS]

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p2pdl.clock import Clock
 from p2pdl.errors import PeerError, PeerRefused
 from p2pdl.merge import MergeRule, Standing, is_newcomer, sequential_share
+from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.puller import Puller
 from p2pdl.puller.requests import Outcome
+from p2pdl.puller.source import Source
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training.weights import ModelWeights
 from p2pdl.types import NodeId
@@ -30,6 +34,11 @@ LOSS_MEMORY = 0.95
 
 SETTLE_SECONDS = 10.0
 """How long a node that has done its steps waits for the exchange that it ends on."""
+
+TURN_SECONDS = 5.0
+"""Without overlap, how long a node asks again at a peer that serves others first."""
+
+BUSY_RETRY_SECONDS = 0.01
 
 READ_REPUBLISH_COST = 5.0
 """A version that somebody has read is replaced after so many times what publishing costs: at the next step, unless
@@ -46,10 +55,14 @@ class ExchangeSettings:
     Attributes:
         exchange_every: Steps between the starts of two exchanges, at least.
         overlap: True to pull while the next steps compute, False to wait for each pull.
+        parts: Into how many parts the model is divided, of which each exchange moves the next one.
+        link: What is configured about every link.
     """
 
     exchange_every: int = 1
     overlap: bool = True
+    parts: int = 1
+    link: LinkSettings = LinkSettings()
 
 
 @dataclass(slots=True)
@@ -60,6 +73,7 @@ class ExchangeCounters:
     merges_skipped: int = 0
     adoptions: int = 0
     unchanged: int = 0
+    busy: int = 0
     publications: int = 0
     publications_skipped: int = 0
     bytes_received: int = 0
@@ -120,10 +134,19 @@ class Exchange:
         self._shares: list[float] = []
         self._base = None
         self._raw = False
+        spec = weights.spec
+        shards = shards_in(spec.size)
+        self.sources = {
+            peer: Source(spec, Link(settings.link, -(-shards // min(shards, settings.parts))), settings.parts)
+            for peer in addresses
+        }
+        self._insist_until = -math.inf
         self._publish_cost = 0.0
         self._published_at = -math.inf
         self._step = 0
         self._samples = 0
+        self._step_ended_at: float | None = None
+        self.step_seconds = 0.0
 
     def after_step(self, step: int, samples: int, loss: float) -> None:
         """Exchange what is due.
@@ -133,6 +156,7 @@ class Exchange:
             samples: Training samples seen so far.
             loss: The loss of the step's own batch.
         """
+        self._time_step(step)
         self._step, self._samples = step, samples
         self.smoothed_loss = smoothed(self.smoothed_loss, loss)
         self._collect()
@@ -141,6 +165,7 @@ class Exchange:
             self._begin()
         if not self._settings.overlap:
             started = self._clock.now()
+            self._insist_until = started + TURN_SECONDS
             while self._puller.is_busy:
                 self._settle(math.inf)
                 self._begin()
@@ -156,6 +181,7 @@ class Exchange:
         """
         give_up_at = self._clock.now() + SETTLE_SECONDS
         self._settle(give_up_at)
+        self._insist_until = give_up_at
         self._waiting, self._shares = list(self.neighbours.choose_last()), []
         while self._waiting and not self._puller.is_busy and self._begin(anew=True):
             self._settle(give_up_at)
@@ -169,6 +195,13 @@ class Exchange:
         """End the background thread."""
         self._puller.close()
         self._release()
+
+    def _time_step(self, step: int) -> None:
+        now = self._clock.now()
+        if self._step_ended_at is not None and step > self._step:
+            seconds = (now - self._step_ended_at) / (step - self._step)
+            self.step_seconds = smoothed(self.step_seconds, seconds) if self.step_seconds else seconds
+        self._step_ended_at = now
 
     def _choose(self) -> None:
         if not self._waiting and self._step >= self._next_step:
@@ -187,7 +220,9 @@ class Exchange:
         self._raw = self.counters.merges == 0
         self._inbox.expect(None if self._raw else self._base)
         known = None if anew else self.neighbours.records[peer].known
-        self._puller.start(peer, self._addresses[peer], self._inbox.accept, known)
+        self._puller.start(
+            self.sources[peer].order(peer, self._addresses[peer], self._inbox.accept, known, whole=self._raw)
+        )
         return True
 
     def _settle(self, give_up_at: float) -> None:
@@ -203,6 +238,7 @@ class Exchange:
         self.counters.bytes_received += outcome.nbytes
         self.counters.payload_bytes_received += outcome.payload_nbytes
         self.counters.pull_seconds += outcome.seconds
+        self._learn(outcome)
         try:
             if outcome.error is not None:
                 raise outcome.error
@@ -216,6 +252,12 @@ class Exchange:
             self._skip(outcome.peer, error)
         finally:
             self._release()
+
+    def _learn(self, outcome: Outcome) -> None:
+        interval = self._settings.exchange_every * self.step_seconds
+        if self.sources[outcome.peer].on_outcome(outcome, interval):
+            link = self.sources[outcome.peer].link
+            log.warning("the link to %s is slow: %s", outcome.peer, link.reason)
 
     def _merge(self, outcome: Outcome, snapshot: SnapshotReply) -> None:
         own = Standing(self.smoothed_loss, self._samples, self._step)
@@ -232,15 +274,29 @@ class Exchange:
         else:
             if self._raw:
                 self._inbox.subtract(self._base)
+            arrived = None
+            if not self._inbox.is_whole:
+                self._inbox.clear_missing()
+                arrived = self._inbox.arrived()
             self._shares.append(self._rule.weight(own, peer))
-            self._weights.merge_difference(sequential_share(self._shares))
+            self._weights.merge_difference(sequential_share(self._shares), arrived)
         self.counters.merge_seconds += self._clock.now() - started
         self.counters.merges += 1
-        self.counters.staleness_sum += max(0, self._step - snapshot.step)
+        source = self.sources[outcome.peer]
+        source.staleness = max(0, self._step - snapshot.step)
+        source.age = (snapshot.age or 0.0) + outcome.seconds
+        self.counters.staleness_sum += source.staleness
         if self.neighbours.on_success(outcome.peer, snapshot):
             log.info("%s answers; merging with it", outcome.peer)
 
     def _skip(self, peer: NodeId, error: PeerError) -> None:
+        if error.code == "busy":
+            self.counters.busy += 1
+            self.neighbours.on_failure(peer, error, self._clock.now())
+            if self._clock.now() < self._insist_until:
+                time.sleep(BUSY_RETRY_SECONDS)
+                self._waiting.insert(0, peer)
+            return
         self.counters.merges_skipped += 1
         self.counters.failures[error.code] = self.counters.failures.get(error.code, 0) + 1
         if self.neighbours.on_failure(peer, error, self._clock.now()):

@@ -52,12 +52,20 @@ class ModelWeights:
                 values = tensor.numpy().astype(np.float32)
             np.copyto(_view(vector, place), values)
 
-    def merge_difference(self, weight: float) -> None:
+    def merge_difference(self, weight: float, arrived: np.ndarray | None = None) -> None:
         """Merge what lies in the inbox: `x += weight * inbox`, for statistics `x += weight * (inbox - x)`.
 
         With `inbox = y - x0` this is `x += weight * (y - x0)`: the progress made since `x0` is kept.
+
+        Args:
+            weight: The peer's share.
+            arrived: For each variable whether it has arrived; statistics that have not stay as they are. All have
+                where None. Of what is trained, the inbox holds 0 where nothing has arrived.
         """
-        self._merge_all(tf.constant(weight, tf.float32), self._tensors)
+        shares = np.full(len(self._variables), weight, np.float32)
+        if arrived is not None:
+            shares[~arrived] = 0.0
+        self._merge_all(tf.constant(shares), self._tensors)
 
     def adopt(self) -> None:
         """Replace every variable by the inbox."""
@@ -73,8 +81,9 @@ class ModelWeights:
         self._inbox[:] = 0
         self.merge_difference(0.0)
 
-    def _merge_step(self, weight: tf.Tensor, tensors: list[tf.Tensor]) -> None:
-        for place, variable, tensor in zip(self.spec.variables, self._variables, tensors, strict=True):
+    def _merge_step(self, shares: tf.Tensor, tensors: list[tf.Tensor]) -> None:
+        weights = tf.unstack(shares)
+        for place, variable, tensor, weight in zip(self.spec.variables, self._variables, tensors, weights, strict=True):
             change = tensor if place.trainable else tensor - tf.cast(variable.value, tf.float32)
             variable.value.assign_add(tf.cast(weight * change, variable.dtype))
 

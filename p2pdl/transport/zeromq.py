@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 import zmq
 
@@ -16,6 +17,7 @@ from p2pdl.wire import FRAME_LIMIT, HEADER_LIMIT
 
 HEARTBEAT_MS = 2000
 HEARTBEAT_TIMEOUT_MS = 6000
+REBIND_SECONDS = 5.0
 SERVER_QUEUE = 16
 """Replies queued for one slow reader before libzmq drops further ones; as many as the widest window of requests."""
 
@@ -105,24 +107,34 @@ class ZmqServer:
     """
 
     def __init__(self, address: str) -> None:
+        self._address = address
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.REP)
-        self._socket.linger = 0
-        self._socket.sndhwm = SERVER_QUEUE
-        self._socket.rcvhwm = 16
-        self._socket.maxmsgsize = HEADER_LIMIT
-        self._socket.backlog = 128
-        self._socket.handshake_ivl = 3000
-        self._socket.tcp_keepalive = 1
-        self._socket.heartbeat_ivl = HEARTBEAT_MS
-        self._socket.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
-        self._socket.heartbeat_ttl = HEARTBEAT_TIMEOUT_MS
-        self._socket.ipv6 = "[" in address
+        self._socket = self._made_socket()
         try:
             self._socket.bind(f"tcp://{address}")
         except zmq.ZMQError as error:
             self.close()
             raise _bind_error(address, error) from None
+
+    def reset(self) -> None:
+        """Drop every connection, with all that is queued for those that do not read, and listen again.
+
+        Raises:
+            AddressInUse: Something else has taken the port.
+        """
+        self._socket.close(linger=0)
+        give_up_at = time.monotonic() + REBIND_SECONDS
+        while True:
+            self._socket = self._made_socket()
+            try:
+                self._socket.bind(f"tcp://{self._address}")
+                return
+            except zmq.ZMQError as error:
+                # The closed socket leaves the port a moment later, in a thread of ZeroMQ.
+                self._socket.close(linger=0)
+                if time.monotonic() > give_up_at:
+                    raise _bind_error(self._address, error) from None
+            time.sleep(0.01)
 
     def receive(self, timeout: float) -> list[memoryview] | None:
         """See `ServerTransport.receive`."""
@@ -138,6 +150,21 @@ class ZmqServer:
         """See `ServerTransport.close`."""
         self._socket.close(linger=0)
         self._context.term()
+
+    def _made_socket(self) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.REP)
+        socket.linger = 0
+        socket.sndhwm = SERVER_QUEUE
+        socket.rcvhwm = 16
+        socket.maxmsgsize = HEADER_LIMIT
+        socket.backlog = 128
+        socket.handshake_ivl = 3000
+        socket.tcp_keepalive = 1
+        socket.heartbeat_ivl = HEARTBEAT_MS
+        socket.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
+        socket.heartbeat_ttl = HEARTBEAT_TIMEOUT_MS
+        socket.ipv6 = "[" in self._address
+        return socket
 
 
 def _bind_error(address: str, error: zmq.ZMQError) -> StartupError:

@@ -44,12 +44,12 @@ def test_link_carries_eight_bits_a_byte(
 
 @pytest.mark.usefixtures("inspected")
 def test_findings_are_shown_as_tables(tmp_path: Path) -> None:
-    result = run("--config", str(write_configuration(tmp_path, nodes=2)), "--link", "80", "--link", "1")
+    result = run("--config", str(write_configuration(tmp_path, nodes=2)), "--link", "80", "--link", "0.5")
     assert result.exit_code == 0
     assert "2,500,000 parameters, 10.00 MB in each pull" in result.stdout
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["80", "1", "60"] in rows
-    assert ["1", "80", "0.75", "longer", "than", "gossip.timeout"] in rows
+    assert ["0.5", "160", "0.375", "longer", "than", "gossip.timeout"] in rows
     assert [row[2:] for row in rows if row[:1] == ["node2"]] == [["this", "machine", "250", "12"]]
 
 

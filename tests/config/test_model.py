@@ -38,15 +38,24 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "clamp": (0.1, 0.9),
             "exchange_every": 1,
             "overlap": True,
-            "timeout": 30.0,
-            "request_timeout": 5.0,
-            "range_size": 4,
-            "window": 2,
+            "fraction": "1/1",
+            "timeout": None,
+            "request_timeout": None,
+            "range_size": 1,
+            "window": 4,
             "start_wait": 30.0,
             "linger": 300.0,
             "final_merge": True,
         },
-        "compress": {"mask": "magnitude", "error_feedback": False},
+        "compress": {
+            "mask": "magnitude",
+            "error_feedback": False,
+            "codec": "float32",
+            "values": "int8",
+            "density": 0.02,
+            "deflate": False,
+        },
+        "server": {"uploads": 1, "copies": 8, "copies_memory": 1024},
         "metrics": {"interval": 1.0, "evaluation_samples": 10000},
     }
 
@@ -57,7 +66,7 @@ def test_optimizer_other_than_sgd_gets_no_momentum(tmp_path: Path) -> None:
 
 
 def test_sections_without_content_are_sections_of_defaults(tmp_path: Path) -> None:
-    empty = "".join(f"{name}:\n" for name in ("model", "data", "train", "gossip", "compress", "metrics"))
+    empty = "".join(f"{name}:\n" for name in ("model", "data", "train", "gossip", "compress", "server", "metrics"))
     assert read(tmp_path, GOOD + empty) == read(tmp_path, GOOD)
     assert read(tmp_path, GOOD + "train:\n  optimizer:\n") == read(tmp_path, GOOD)
 

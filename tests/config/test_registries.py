@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
+from p2pdl.codec import CODECS
+from p2pdl.codec.sparse_values import VALUE_CODINGS
+from p2pdl.codec.sparsifier import SPARSIFIERS
 from p2pdl.config import names
 from p2pdl.merge import MERGE_RULES
 from p2pdl.partition import PARTITIONS
@@ -21,4 +24,7 @@ def test_every_name_of_a_room_is_a_name_of_the_file() -> None:
     assert set(get_args(names.ModelName)) == set(MODELS)
     assert set(get_args(names.SourceName)) == set(SOURCES)
     assert set(get_args(names.AugmentationName)) == set(AUGMENTS)
+    stateless = {name for name in CODECS if not name.endswith("+deflate")}
+    assert set(get_args(names.CodecName)) == {*stateless, *SPARSIFIERS, "auto"}
+    assert set(get_args(names.ValuesName)) == set(VALUE_CODINGS)
     assert set(get_args(names.MaskName)) == {*RULES, "none"}

@@ -18,6 +18,7 @@ from p2pdl.protocol.messages import (
     PROTOCOL_VERSION,
     RANGE_SHARDS,
     REFUSALS,
+    REPLY_LIMIT,
     STATES,
     Envelope,
     RangeReply,
@@ -115,9 +116,10 @@ def test_page_gives_version_and_limits() -> None:
     ]
     vector = " ".join(section("## The vector").split())
     assert f"multiple of {ALIGNMENT} elements" in vector
-    assert f"{SHARD_ELEMENTS} elements (1 MiB)" in vector and 4 * SHARD_ELEMENTS == FRAME_LIMIT == SPEC_FRAME_BYTES
+    assert f"{SHARD_ELEMENTS} elements (1 MiB)" in vector and 4 * SHARD_ELEMENTS == SPEC_FRAME_BYTES < FRAME_LIMIT
     span = table(section("### `range`"), "field")
     assert f"multiple of {SHARD_ELEMENTS}" in span[2][2] and f"at most {RANGE_SHARDS} of them" in span[3][2]
+    assert f"at most {REPLY_LIMIT} bytes" in section("### `range`")
     assert f"at most {SPEC_FRAMES} of" in section("### `spec-reply`")
 
 
@@ -177,9 +179,9 @@ def test_example_in_bytes_is_what_the_code_sends() -> None:
     assert digests[0].to_bytes(8, "little").hex(" ") in example
     assert combine_digests(digests) == vector_digest(vector)
     assert payload == vector.tobytes()
-    asked = Envelope(7, "lab", "probe", RangeRequest("00c0ffee00c0ffee", 3, 0, spec.size))
+    asked = Envelope(7, "lab", "probe", RangeRequest("00c0ffee00c0ffee", 3, 0, spec.size, "float32", (), True))
     assert decode(request) == asked and encode(asked) == request
-    answered = Envelope(7, "lab", "alpha", RangeReply(3, 0, digests))
+    answered = Envelope(7, "lab", "alpha", RangeReply(3, 0, digests, ()))
     assert decode(header) == answered and encode(answered) == header
 
 

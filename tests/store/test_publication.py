@@ -10,8 +10,9 @@ import pytest
 from p2pdl.clock import VirtualClock
 from p2pdl.errors import StoreError
 from p2pdl.spec import SHARD_ELEMENTS, shard_digests, vector_digest
+from p2pdl.store.buffers import VectorBuffers
 from p2pdl.store.layout import SLOTS, Word
-from p2pdl.store.reader import StoreReader
+from p2pdl.store.reader import BUFFERS, StoreReader
 from p2pdl.store.writer import StoreWriter
 from p2pdl.types import Float32Vector
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
@@ -172,4 +173,39 @@ def test_counters_of_the_server_are_seen_by_the_trainer() -> None:
         reader.count(Word.BYTES_SENT, 5)
         assert (writer.counter(Word.REQUESTS), writer.counter(Word.BYTES_SENT)) == (1, 2**40 + 5)
         assert reader.counter(Word.BYTES_SENT) == 2**40 + 5
+        reader.close()
+
+
+def test_buffers_are_used_again_only_when_no_slice_is_left() -> None:
+    buffers = VectorBuffers(8, 2)
+    first, second = buffers.take(), buffers.take()
+    assert first is not None and second is not None and buffers.take() is None and buffers.is_exhausted
+    piece = first[2:4]
+    address = first.ctypes.data
+    del first
+    assert buffers.take() is None
+    frame = memoryview(piece)
+    del piece
+    assert buffers.take() is None
+    del frame
+    again = buffers.take()
+    assert again is not None and again.ctypes.data == address and buffers.take() is None
+
+
+def test_reader_whose_buffers_are_all_in_use_waits_for_one() -> None:
+    spec = dense_spec(40)
+    with new_store() as descriptor, writing(descriptor, spec) as writer:
+        reader = StoreReader(descriptor)
+        held = []
+        for number in range(BUFFERS):
+            publish(writer, random_vector(spec.size, seed=number))
+            held.append(reader.load())
+        publish(writer, random_vector(spec.size, seed=99))
+        assert None not in held and reader.load() is None and reader.is_starved
+        np.testing.assert_array_equal(held[0].vector, random_vector(spec.size, seed=0))
+        held.pop(0)
+        assert not reader.is_starved
+        snapshot = reader.load()
+        assert snapshot is not None and snapshot.info.version == BUFFERS + 1
+        np.testing.assert_array_equal(snapshot.vector, random_vector(spec.size, seed=99))
         reader.close()

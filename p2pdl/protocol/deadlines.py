@@ -1,0 +1,73 @@
+"""Deadlines learnt from a link's recent transfers: median + k * MAD, within bounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from dataclasses import dataclass
+
+from p2pdl.protocol.pull import FIRST_REQUEST_TIMEOUT, FIRST_TIMEOUT
+
+RECENT_TRANSFERS = 21
+
+DEVIATIONS = 8.0
+"""k: of so many median absolute deviations is a transfer late; 8 leaves room for a machine that is busy for a while."""
+
+SLACK = 2.0
+"""A link may also be half as fast as usual: two nodes can share it at any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineBounds:
+    """What a learnt deadline may be.
+
+    Attributes:
+        floor: Seconds; a busy machine can hold up any transfer for so long.
+        ceiling: Seconds.
+        initial: Seconds, while the link is unknown.
+    """
+
+    floor: float
+    ceiling: float
+    initial: float
+
+
+PULL_BOUNDS = DeadlineBounds(floor=5.0, ceiling=600.0, initial=FIRST_TIMEOUT)
+SILENCE_BOUNDS = DeadlineBounds(floor=5.0, ceiling=120.0, initial=FIRST_REQUEST_TIMEOUT)
+
+
+class LearntDeadline:
+    """The deadline of one kind of transfer over one link.
+
+    Args:
+        bounds: Its limits.
+    """
+
+    def __init__(self, bounds: DeadlineBounds) -> None:
+        self._bounds = bounds
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT_TRANSFERS)
+        self._patience = 1.0
+
+    def on_success(self, seconds: float, nbytes: int) -> None:
+        """A transfer of so many bytes took so long."""
+        self._recent.append((seconds, max(1, nbytes)))
+        self._patience = 1.0
+
+    def on_timeout(self) -> None:
+        """A transfer took too long: the next one has twice the time, since the link may have become slower."""
+        self._patience *= 2.0
+
+    def seconds(self, nbytes: int) -> float:
+        """The deadline of a transfer.
+
+        Args:
+            nbytes: Its bytes; recent transfers of fewer bytes are scaled up to it.
+        """
+        if self._recent:
+            expected = [seconds * max(1.0, nbytes / size) for seconds, size in self._recent]
+            median = statistics.median(expected)
+            spread = statistics.median(abs(value - median) for value in expected)
+            learnt = max(SLACK * median, median + DEVIATIONS * spread, self._bounds.floor)
+        else:
+            learnt = self._bounds.initial
+        return min(learnt * self._patience, self._bounds.ceiling)
