@@ -1,4 +1,4 @@
-"""A child process that never outlives its parent, however the parent dies."""
+"""A process among its siblings: it never outlives its parent, and the exchange of weights yields to the training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import sys
 import threading
 
 PR_SET_PDEATHSIG = 1
+
+EXCHANGE_NICENESS = 10
+"""Of the threads that exchange weights: where every core computes, they get about a tenth of one."""
 
 
 def end_with_parent(descriptor: int) -> None:
@@ -29,3 +32,13 @@ def end_with_parent(descriptor: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="p2pdl-lifeline", daemon=True).start()
+
+
+def yield_to_training() -> None:
+    """Let the calling thread, and those that it starts, compute only when training leaves a core free.
+
+    Linux keeps a niceness for each thread; elsewhere this does nothing.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), EXCHANGE_NICENESS)

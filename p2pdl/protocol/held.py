@@ -28,18 +28,28 @@ class VersionSource(Protocol):
 
 
 @dataclass(slots=True)
+class _Lease:
+    until: float
+    request: int
+
+
+@dataclass(slots=True)
 class _Held:
     snapshot: Snapshot
-    leases: dict[NodeId, float] = field(default_factory=dict)
+    leases: dict[NodeId, _Lease] = field(default_factory=dict)
 
-    def lease(self, puller: NodeId, now: float) -> None:
-        if puller not in self.leases:
+    def lease(self, puller: NodeId, now: float, request: int | None = None) -> None:
+        lease = self.leases.get(puller)
+        if lease is None:
             # Names are the askers' own choice: those that have gone must not pile up.
-            self.leases = {name: until for name, until in self.leases.items() if until > now}
-        self.leases[puller] = now + LEASE_SECONDS
+            self.leases = {name: lease for name, lease in self.leases.items() if lease.until > now}
+            lease = self.leases[puller] = _Lease(now, -1)
+        lease.until = now + LEASE_SECONDS
+        if request is not None:
+            lease.request = request
 
     def is_leased(self, now: float) -> bool:
-        return any(until > now for until in self.leases.values())
+        return any(lease.until > now for lease in self.leases.values())
 
 
 class HeldVersions:
@@ -56,8 +66,14 @@ class HeldVersions:
         self._source = source
         self._held: dict[int, _Held] = {}
 
-    def newest(self, puller: NodeId, now: float) -> Snapshot | None:
-        """The version that `puller` should pull, leased to it; None if there is none."""
+    def newest(self, puller: NodeId, now: float, request: int = 0) -> Snapshot | None:
+        """The version that `puller` should pull, leased to it; None if there is none.
+
+        Args:
+            puller: Who asks.
+            now: Seconds of the machine's monotonic clock.
+            request: The id of its request, by which `leased` finds the version.
+        """
         for held in self._held.values():
             held.leases.pop(puller, None)
         available = self._source.newest_version()
@@ -68,7 +84,7 @@ class HeldVersions:
         if not self._held:
             return None
         held = self._held[max(self._held)]
-        held.lease(puller, now)
+        held.lease(puller, now, request)
         return held.snapshot
 
     def get(self, version: int, puller: NodeId, now: float) -> Snapshot | None:
@@ -79,10 +95,10 @@ class HeldVersions:
         held.lease(puller, now)
         return held.snapshot
 
-    def leased(self, puller: NodeId, now: float) -> Snapshot | None:
-        """The version leased to `puller`, its lease renewed; None if there is none."""
+    def leased(self, puller: NodeId, now: float, request: int = 0) -> Snapshot | None:
+        """The version leased to `puller` by a request, its lease renewed; None if there is none."""
         for held in self._held.values():
-            if puller in held.leases:
+            if puller in held.leases and held.leases[puller].request == request:
                 held.lease(puller, now)
                 return held.snapshot
         return None

@@ -35,7 +35,7 @@ class LinkSettings:
         codec: A codec's name on the wire, or `auto`.
         timeout: Seconds for a pull; None to learn it.
         request_timeout: Seconds without an answer; None to learn it.
-        range_shards: Shards in one request; None for as many as the codec allows in a reply.
+        range_shards: Shards of float32 in one request, or as many bytes of another codec.
         window: Requests in flight.
     """
 
@@ -136,6 +136,7 @@ class Link:
             else:
                 self.reason = f"{now}: nothing is smaller"
             return
+        self._narrow = False
         self._fits += 1
         plainer = max(0, self._rung - 1)
         growth = density(LADDER[plainer]) / density(self.codec)

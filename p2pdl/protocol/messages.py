@@ -70,8 +70,9 @@ class RangeRequest:
     """Send me these shards of that version.
 
     Attributes:
-        incarnation: As the SnapshotReply gave it; empty for the version of the asker's last SnapshotRequest.
-        version: As the SnapshotReply gave it; 0 with an empty incarnation, so that a pull need not wait for that reply.
+        incarnation: As the SnapshotReply gave it; empty for the version granted to an earlier SnapshotRequest, so that
+            a pull need not wait for its reply.
+        version: As the SnapshotReply gave it; with an empty incarnation, the id of that SnapshotRequest.
         offset: First element; a multiple of the shard's size.
         length: Number of elements: whole shards, at most `RANGE_SHARDS` of them, the vector's last one shorter.
         codec: How to encode each shard.
@@ -182,6 +183,7 @@ REFUSALS = {
     "busy": "the node is serving as many pulls as it may",
     "version-gone": "the version asked for has been replaced twice since",
     "no-lease": "the version asked for in advance was not granted",
+    "not-finite": "the weights asked for are not finite and cannot be encoded",
     "internal": "the server failed to answer; its log says why",
 }
 """Refusal codes and what each means."""

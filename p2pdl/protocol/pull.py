@@ -59,7 +59,6 @@ class PullSettings:
 class _Flying:
     request: RangeRequest
     attempt: int
-    sent: float
 
 
 class Pull:
@@ -123,7 +122,7 @@ class Pull:
         self._last_reply = now
         self._snapshot_id = next(self._ids)
         first = Send(self._snapshot_id, SnapshotRequest(self._spec, *(self._known or ("", 0))))
-        return [first, *self._fill_window(now)]
+        return [first, *self._fill_window()]
 
     def on_tick(self, now: float) -> list[Action]:
         """Fail if a deadline has passed."""
@@ -155,7 +154,7 @@ class Pull:
                 case SnapshotReply() as reply if self._snapshot is None:
                     return self._begin(reply)
                 case RangeReply() as reply if self._snapshot is not None:
-                    return self._receive(envelope.id, self._snapshot, reply, frames, now)
+                    return self._receive(envelope.id, self._snapshot, reply, frames)
                 case Refusal() as refused:
                     return self._fail(self._refused(refused))
             raise ProtocolError(f"{self._peer}: answered with a {type(envelope.message).__name__}")
@@ -174,7 +173,7 @@ class Pull:
         return [Begin(reply)]
 
     def _receive(
-        self, request_id: int, snapshot: SnapshotReply, reply: RangeReply, frames: Sequence[Frame], now: float
+        self, request_id: int, snapshot: SnapshotReply, reply: RangeReply, frames: Sequence[Frame]
     ) -> list[Action]:
         flying = self._flying.pop(request_id)
         first, count = flying.request.offset // SHARD_ELEMENTS, shards_in(flying.request.length)
@@ -190,12 +189,12 @@ class Pull:
                 if flying.attempt == ATTEMPTS or error.code != "digest":
                     raise self._named(error) from None
                 left = range(number, first + count)
-                return [*actions, self._send_range(left, snapshot, flying.attempt + 1, now)]
+                return [*actions, self._send_range(left, snapshot, flying.attempt + 1)]
             self._digests[number] = reply.digests[place]
             self._missing -= 1
             actions.append(Accept(number * SHARD_ELEMENTS, update.values, update.indices))
         if self._missing:
-            return actions + self._fill_window(now)
+            return actions + self._fill_window()
         return [*actions, self._complete(snapshot)]
 
     def _check_header(
@@ -218,19 +217,19 @@ class Pull:
         self.over = True
         return Complete(snapshot)
 
-    def _fill_window(self, now: float) -> list[Action]:
+    def _fill_window(self) -> list[Action]:
         actions: list[Action] = []
         while len(self._flying) < self._settings.window and self._next_shard < self._part.stop:
             stop = min(self._next_shard + self._settings.range_shards, self._part.stop)
-            actions.append(self._send_range(range(self._next_shard, stop), self._snapshot, 1, now))
+            actions.append(self._send_range(range(self._next_shard, stop), self._snapshot, 1))
             self._next_shard = stop
         return actions
 
-    def _send_range(self, shards: range, snapshot: SnapshotReply | None, attempt: int, now: float) -> Send:
+    def _send_range(self, shards: range, snapshot: SnapshotReply | None, attempt: int) -> Send:
         offset = shards.start * SHARD_ELEMENTS
         request = RangeRequest(
             incarnation=snapshot.incarnation if snapshot else "",
-            version=snapshot.version if snapshot else 0,
+            version=snapshot.version if snapshot else self._snapshot_id,
             offset=offset,
             length=min(shards.stop * SHARD_ELEMENTS, self._size) - offset,
             codec=self._decoder.name,
@@ -238,7 +237,7 @@ class Pull:
             last=shards.stop == self._part.stop,
         )
         request_id = next(self._ids)
-        self._flying[request_id] = _Flying(request, attempt, now)
+        self._flying[request_id] = _Flying(request, attempt)
         return Send(request_id, request)
 
     def _refused(self, refusal: Refusal) -> PeerError:
@@ -246,7 +245,7 @@ class Pull:
         return kind(f"{self._peer}: refused: {printable(refusal.message)}", code=refusal.code)
 
     def _named(self, error: RejectedWeights) -> RejectedWeights:
-        if error.message.startswith(self._peer):
+        if error.message.startswith(f"{self._peer}: "):
             return error
         return RejectedWeights(f"{self._peer}: {error.message}", error.remedy, code=error.code)
 

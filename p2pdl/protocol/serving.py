@@ -108,28 +108,29 @@ class Serving:
             case RangeRequest() as request:
                 return self._range(request, envelope.node, now)
             case SnapshotRequest() as request:
-                return self._snapshot(request, envelope.node, now), ()
+                return self._snapshot(request, envelope, now), ()
             case StatusRequest():
                 return self._view.status(now), ()
             case SpecRequest():
                 return self._spec()
         return refusal("bad-request", f"{type(envelope.message).__name__} is not a request"), ()
 
-    def _snapshot(self, request: SnapshotRequest, puller: NodeId, now: float) -> Reply:
+    def _snapshot(self, request: SnapshotRequest, envelope: Envelope, now: float) -> Reply:
+        puller = envelope.node
         spec = self._view.layout()
         if spec is not None and request.spec != spec.digest:
             return refusal("model", f"the model's digest is {spec.digest} here and {request.spec} there")
         known = request.known_version if request.known_incarnation == self._incarnation else 0
         if known != self._view.newest_version() and not self._uploads.admit(puller, now):
             return refusal("busy")
-        snapshot = self._held.newest(puller, now)
+        snapshot = self._held.newest(puller, now, envelope.id)
         if snapshot is None:
-            self._uploads.release(puller, now)
+            self._uploads.cancel(puller)
             return refusal("not-ready")
         info = snapshot.info
         if known == info.version:
             self._held.end_lease(info.version, puller)
-            self._uploads.release(puller, now)
+            self._uploads.cancel(puller)
         return SnapshotReply(
             incarnation=self._incarnation,
             version=info.version,
@@ -143,8 +144,9 @@ class Serving:
         )
 
     def _range(self, request: RangeRequest, puller: NodeId, now: float) -> tuple[Reply, Payload]:
-        if not request.incarnation and not request.version:
-            snapshot = self._held.leased(puller, now)
+        if not request.incarnation:
+            # By the id of the request that leased it, so that what an earlier pull has asked for does not count.
+            snapshot = self._held.leased(puller, now, request.version)
             if snapshot is None:
                 return refusal("no-lease"), ()
         else:
@@ -188,7 +190,10 @@ class Serving:
         copies = []
         for place, number in enumerate(shards):
             known = request.copies[place] if request.copies else 0
-            frame, copy = encoder.encode(number, snapshot.vector, version, known, seed_of(version, number))
+            try:
+                frame, copy = encoder.encode(number, snapshot.vector, version, known, seed_of(version, number))
+            except ValueError:
+                return refusal("not-finite"), ()
             payload.append(frame)
             copies.append(copy)
         digests = tuple(xxhash.xxh3_64_intdigest(frame.data) for frame in payload)

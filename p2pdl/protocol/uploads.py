@@ -70,6 +70,10 @@ class UploadPlaces:
         if upload is not None:
             self._durations.append(now - upload.began)
 
+    def cancel(self, puller: NodeId) -> None:
+        """The upload has come to nothing, and says nothing about how long one takes."""
+        self._uploads.pop(puller, None)
+
     def forget(self) -> None:
         """All uploads are over."""
         self._uploads.clear()

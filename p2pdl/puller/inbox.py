@@ -71,7 +71,7 @@ class Inbox:
         self._stale[:] = False
 
     def arrived(self) -> NDArray[np.bool_]:
-        """For each variable, whether its last value has arrived whole, so that statistics may be averaged."""
+        """For each variable, whether all shards that it lies in have arrived, so that statistics may be averaged."""
         spans = [variable.span for variable in self._variables]
         return np.array(
             [self._arrived[s.start // SHARD_ELEMENTS : -(-s.stop // SHARD_ELEMENTS)].all() for s in spans], bool

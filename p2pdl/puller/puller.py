@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from p2pdl.codec.ends import Decoder
 from p2pdl.errors import PeerError
+from p2pdl.lifeline import yield_to_training
 from p2pdl.protocol.pull import PullSettings, VersionKey
 from p2pdl.puller.requests import Outcome, Requester, Sink
 from p2pdl.spec import WeightSpec
@@ -101,6 +102,7 @@ class Puller:
 
     def _run(self) -> None:
         requester: Requester | None = None
+        yield_to_training()
         try:
             while True:
                 with self._changed:

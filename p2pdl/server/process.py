@@ -13,7 +13,7 @@ from types import FrameType
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import P2pdlError
-from p2pdl.lifeline import end_with_parent
+from p2pdl.lifeline import end_with_parent, yield_to_training
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.server.answer import Answerer
 from p2pdl.server.view import StoreView
@@ -70,6 +70,7 @@ class ServerSettings:
 def run(settings: ServerSettings) -> int:
     """Serve until SIGTERM; returns the exit code."""
     end_with_parent(settings.lifeline)
+    yield_to_training()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = False
 

@@ -34,6 +34,7 @@ class ModelWeights:
     def __init__(self, model: keras.Model, inbox: Float32Vector) -> None:
         self.spec = spec_of(model)
         self._variables = exchanged(model)
+        self._trainable = np.array([place.trainable for place in self.spec.variables])
         self._on_processor = all("CPU" in variable.value.device for variable in self._variables)
         self._inbox = inbox
         self._views = [_view(inbox, variable) for variable in self.spec.variables]
@@ -64,7 +65,7 @@ class ModelWeights:
         """
         shares = np.full(len(self._variables), weight, np.float32)
         if arrived is not None:
-            shares[~arrived] = 0.0
+            shares[~arrived & ~self._trainable] = 0.0
         self._merge_all(tf.constant(shares), self._tensors)
 
     def adopt(self) -> None:

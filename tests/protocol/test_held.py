@@ -131,6 +131,47 @@ def test_forget_drops_everything() -> None:
     assert version_of(held.newest("a", 0.0)) == 1
 
 
+def test_leased_is_what_a_request_of_the_puller_was_answered_with() -> None:
+    node = PlainNode()
+    held = held_of(node)
+    assert held.leased("a", 0.0, 7) is None
+    held.newest("a", 0.0, 7)
+    node.publish(VECTOR)
+    assert version_of(held.leased("a", 1.0, 7)) == 1
+    assert held.leased("b", 1.0, 7) is None
+    assert held.leased("a", 1.0, 8) is None
+    held.newest("a", 2.0, 8)
+    assert version_of(held.leased("a", 3.0, 8)) == 2
+    assert held.leased("a", 3.0, 7) is None
+    held.end_lease(1, "a")
+    assert version_of(held.leased("a", 3.0, 8)) == 2
+    held.end_lease(2, "a")
+    assert held.leased("a", 3.0, 8) is None
+
+
+def test_lease_renewed_by_version_belongs_to_the_same_request() -> None:
+    held = held_of(PlainNode())
+    held.newest("a", 0.0, 7)
+    assert version_of(held.get(1, "a", 1.0)) == 1
+    assert version_of(held.leased("a", 2.0, 7)) == 1
+    held.end_lease(1, "a")
+    assert version_of(held.get(1, "a", 3.0)) == 1
+    assert held.leased("a", 4.0, 7) is None and held.leased("a", 4.0, 0) is None
+
+
+def test_leased_renews_the_lease() -> None:
+    node = PlainNode()
+    held = held_of(node)
+    held.newest("a", 0.0, 7)
+    node.publish(VECTOR)
+    held.newest("b", 0.0, 8)
+    node.publish(VECTOR)
+    assert version_of(held.leased("a", LEASE_SECONDS - 1, 7)) == 1
+    assert version_of(held.newest("c", LEASE_SECONDS + 1)) == 3
+    assert version_of(held.leased("a", LEASE_SECONDS + 1, 7)) == 1
+    assert held.leased("b", LEASE_SECONDS + 1, 8) is None
+
+
 def test_names_of_gone_pullers_do_not_pile_up() -> None:
     node = PlainNode()
     held = held_of(node)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,14 +77,21 @@ def test_pull_any_settings_is_bit_identical_within_its_window(
     ranges = [request for request in pulled.requests() if isinstance(request, RangeRequest)]
     assert [request.offset for request in ranges] == list(range(0, size, range_shards * SHARD_ELEMENTS))
     assert sum(request.length for request in ranges) == size
-    assert most_in_flight(network, "alpha") == min(window, len(ranges))
+    # The snapshot request flies beside the first window.
+    assert most_in_flight(network, "alpha") == 1 + min(window, len(ranges))
+    # 1 is the id of the snapshot request: the version that it is answered with.
+    named = [("", 1)] * min(window, len(ranges)) + [("first-life", 1)] * max(0, len(ranges) - window)
+    assert [(request.incarnation, request.version) for request in ranges] == named
+    assert [request.last for request in ranges] == [False] * (len(ranges) - 1) + [True]
 
 
 def test_pull_tells_what_it_got_in_order() -> None:
     node = node_serving(VECTOR)
     pulled = run_pull(network_of(node), VECTOR.size)
-    begin, complete = pulled.actions[1], pulled.last
-    assert isinstance(begin, Begin) and isinstance(complete, Complete)
+    [begin] = [action for action in pulled.actions if isinstance(action, Begin)]
+    complete = pulled.last
+    assert isinstance(complete, Complete)
+    assert pulled.actions.index(begin) == 1 + PullSettings().window
     info = node.published[0].info
     reply = complete.snapshot
     assert reply == begin.snapshot
@@ -99,7 +107,11 @@ def test_pull_of_the_known_version_transfers_nothing() -> None:
     node = node_serving(VECTOR)
     network = network_of(node)
     pulled = run_pull(network, VECTOR.size, known=("first-life", 1))
-    assert [type(action) for action in pulled.actions] == [Send, Unchanged]
+    assert [type(action) for action in pulled.actions] == [Send] * (1 + PullSettings().window) + [Unchanged]
+    network.run_until(network.clock.now() + 1.0)
+    replies = [entry for entry in network.journal if (entry.event, entry.source) == ("sent", ADDRESS)]
+    assert len(replies) == 1 + PullSettings().window
+    assert sum(entry.nbytes for entry in replies) < 2000
     assert isinstance(pulled.last, Unchanged) and pulled.last.snapshot.version == 1
     for known in (("first-life", 2), ("other-life", 1)):
         assert isinstance(run_pull(network, VECTOR.size, known=known).last, Complete)
@@ -143,8 +155,8 @@ def test_shard_damaged_once_is_asked_for_again(damaged: int) -> None:
     assert isinstance(pulled.last, Complete)
     np.testing.assert_array_equal(pulled.vector, VECTOR)
     ranges = [request for request in requests if isinstance(request, RangeRequest)]
-    again = ranges[damaged - 1]
-    assert ranges.count(again) == ATTEMPTS
+    again = ranges[damaged - 1].offset
+    assert [request.offset for request in ranges].count(again) == ATTEMPTS
     assert len(ranges) == 6
 
 
@@ -154,7 +166,7 @@ def flipped(frame: bytes, place: int = 1001) -> bytes:
     return bytes(changed)
 
 
-def test_shard_damaged_every_time_is_rejected_after_two_attempts() -> None:
+def test_shard_damaged_every_time_is_rejected_after_its_attempts() -> None:
     node = node_serving(VECTOR)
     network = network_of(node)
 
@@ -167,7 +179,7 @@ def test_shard_damaged_every_time_is_rejected_after_two_attempts() -> None:
     pulled = run_pull(network, VECTOR.size)
     error = error_of(pulled)
     assert isinstance(error, RejectedWeights) and error.code == "digest"
-    assert f"{2 * SHARD_ELEMENTS} to {3 * SHARD_ELEMENTS} arrived damaged 2 times" in error.message
+    assert error.message == "beta: shard 2 arrived damaged"
     assert sum(isinstance(r, RangeRequest) and r.offset == 2 * SHARD_ELEMENTS for r in requests) == ATTEMPTS
     assert np.isnan(pulled.vector[2 * SHARD_ELEMENTS : 3 * SHARD_ELEMENTS]).all()
 
@@ -200,7 +212,7 @@ def test_weights_not_finite_are_rejected(value: float, place: int) -> None:
     pulled = run_pull(network_of(node_serving(vector)), vector.size)
     error = error_of(pulled)
     assert isinstance(error, RejectedWeights) and error.code == "not-finite"
-    assert "beta: its weights are not finite" in error.message
+    assert "beta: the peer's weights are not finite" in error.message
     assert np.isnan(pulled.vector[place])
 
 
@@ -274,8 +286,8 @@ def test_slow_peer_ends_the_pull_after_the_whole_timeout() -> None:
     pulled = run_pull(network, VECTOR.size, PullSettings(timeout=7, request_timeout=3))
     error = error_of(pulled)
     assert isinstance(error, PeerTimeout)
-    assert "not done within 7 s (3.0 of 4.0 MiB had come)" in error.message
-    assert "gossip.timeout" in error.remedy
+    assert "not done within 7 s (3 of 5 MiB of the model had come)" in error.message
+    assert "gossip.timeout" in error.remedy and "compress.codec" in error.remedy
     assert pulled.finished == pytest.approx(7.0)
 
 
@@ -295,9 +307,12 @@ WRONG_RANGES = {
     "digest too few": lambda reply, payload: (replace(reply, digests=()), payload),
     "digest too many": lambda reply, payload: (replace(reply, digests=reply.digests * 2), payload),
 }
-WRONG_LENGTHS = {
+WRONG_COUNTS = {
     "no frame": lambda reply, payload: (reply, []),
     "one frame more": lambda reply, payload: (reply, [*payload, b""]),
+}
+WRONG_FRAMES = {
+    "frame empty": lambda reply, payload: (reply, [b""]),
     "frame short": lambda reply, payload: (reply, [payload[0][:-1]]),
     "frame long": lambda reply, payload: (reply, [payload[0] + b"0"]),
     "frames joined": lambda reply, payload: (reply, [payload[0] * 2]),
@@ -305,7 +320,7 @@ WRONG_LENGTHS = {
 WRONG_TYPES = {
     "snapshot": lambda reply, payload: (SnapshotReply("x", 1, 1, 1, None, False, 1, 1, 0.0), payload),
     "spec": lambda reply, payload: (SpecReply("x"), payload),
-    "request": lambda reply, payload: (RangeRequest("x", 1, 0, 1), payload),
+    "request": lambda reply, payload: (RangeRequest("x", 1, 0, 1, "float32", (), False), payload),
 }
 
 
@@ -313,14 +328,15 @@ WRONG_TYPES = {
     "lie, expected",
     [
         *((lie, (ProtocolError, "protocol-error", "for another range than asked")) for lie in WRONG_RANGES),
-        *((lie, (RejectedWeights, "length", "sent frames of")) for lie in WRONG_LENGTHS),
+        *((lie, (RejectedWeights, "length", "frames, not 1")) for lie in WRONG_COUNTS),
+        *((lie, (RejectedWeights, "digest", "shard 0 arrived damaged")) for lie in WRONG_FRAMES),
         *((lie, (ProtocolError, "protocol-error", "answered with a")) for lie in WRONG_TYPES),
     ],
 )
 def test_range_answered_wrongly_ends_the_pull(lie: str, expected: Lie) -> None:
     node = node_serving(VECTOR)
     network = network_of(node)
-    change = (WRONG_RANGES | WRONG_LENGTHS | WRONG_TYPES)[lie]
+    change = (WRONG_RANGES | WRONG_COUNTS | WRONG_FRAMES | WRONG_TYPES)[lie]
     damage_replies(
         network,
         node,
@@ -334,10 +350,31 @@ def test_range_answered_wrongly_ends_the_pull(lie: str, expected: Lie) -> None:
     assert not any(isinstance(action, Accept) for action in pulled.actions)
 
 
+@pytest.mark.parametrize("lie", WRONG_FRAMES)
+def test_frame_of_another_length_with_its_own_digest_is_rejected_at_once(lie: str) -> None:
+    node = node_serving(VECTOR)
+    network = network_of(node)
+
+    def lengthen(request: Request, reply: Reply, payload: Payload) -> tuple[Reply, Payload]:
+        if not isinstance(reply, RangeReply):
+            return reply, payload
+        _, [frame] = WRONG_FRAMES[lie](reply, payload)
+        return replace(reply, digests=(xxhash.xxh3_64_intdigest(frame),)), [frame]
+
+    requests = damage_replies(network, node, lengthen)
+    pulled = run_pull(network, VECTOR.size)
+    error = error_of(pulled)
+    assert isinstance(error, RejectedWeights) and error.code == "length"
+    assert error.message.startswith("beta: ") and "bytes, not as 1048576" in error.message
+    assert not any(isinstance(action, Accept) for action in pulled.actions)
+    offsets = [request.offset for request in requests if isinstance(request, RangeRequest)]
+    assert len(offsets) == len(set(offsets))
+
+
 def test_snapshot_answered_with_another_reply_ends_the_pull() -> None:
     node = node_serving(VECTOR)
     network = network_of(node)
-    damage_replies(network, node, lambda request, reply, payload: (RangeReply(1, 0, ()), []))
+    damage_replies(network, node, lambda request, reply, payload: (RangeReply(1, 0, (), ()), []))
     error = error_of(run_pull(network, VECTOR.size))
     assert isinstance(error, ProtocolError) and "answered with a RangeReply" in error.message
 
@@ -373,12 +410,12 @@ def test_peer_that_answers_only_the_snapshot_is_silent() -> None:
     damage_replies(network, node, lambda _, reply, payload: None if type(reply) is RangeReply else (reply, payload))
     pulled = run_pull(network, VECTOR.size, PullSettings(request_timeout=2))
     assert isinstance(error_of(pulled), PeerTimeout)
-    assert [type(action) for action in pulled.actions] == [Send, Begin, Send, Send, Send, Send, Fail]
+    assert [type(action) for action in pulled.actions] == [Send] * (1 + PullSettings().window) + [Begin, Fail]
 
 
-@pytest.mark.parametrize("bad", [{"range_shards": 0}, {"range_shards": 5}, {"window": 0}])
+@pytest.mark.parametrize("bad", [{"range_shards": 0}, {"range_shards": 17}, {"window": 0}])
 def test_settings_out_of_bounds_are_refused(bad: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="range_shards must be 1 to 4 and window at least 1"):
+    with pytest.raises(ValueError, match="range_shards must be 1 to 16 and window at least 1"):
         PullSettings(**bad)
 
 

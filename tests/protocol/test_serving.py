@@ -21,7 +21,7 @@ from p2pdl.protocol.messages import (
     StatusReply,
     StatusRequest,
 )
-from p2pdl.protocol.serving import SPEC_FRAME_BYTES, SPEC_FRAMES, Payload, Serving, refusal
+from p2pdl.protocol.serving import SPEC_FRAME_BYTES, SPEC_FRAMES, Payload, Serving, ServingLimits, refusal
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec, shard_digests
 from tests.protocol.nodes import PlainNode, node_serving
 from tests.stores import dense_spec, random_vector
@@ -40,15 +40,16 @@ def code_of(answer: tuple[Message, Payload]) -> str:
     return reply.code
 
 
-def begun() -> tuple[Serving, PlainNode]:
+def begun(limits: ServingLimits | None = None) -> tuple[Serving, PlainNode]:
     node = node_serving(VECTOR)
-    serving = Serving("lab", node)
+    serving = Serving("lab", node, limits)
     assert isinstance(ask(serving, SnapshotRequest(node.spec_digest()))[0], SnapshotReply)
     return serving, node
 
 
 @pytest.mark.parametrize(
-    "message", [SnapshotRequest("x"), RangeRequest("first-life", 1, 0, 16), SpecRequest(), StatusRequest()]
+    "message",
+    [SnapshotRequest("x"), RangeRequest("first-life", 1, 0, 16, "float32", (), False), SpecRequest(), StatusRequest()],
 )
 def test_request_for_another_cluster_is_refused_whatever_it_is(message: Message) -> None:
     serving = Serving("lab", node_serving(VECTOR))
@@ -115,9 +116,9 @@ def test_snapshot_without_model_or_weights_is_not_ready() -> None:
 )
 def test_range_of_whole_shards_is_answered_with_slices_and_digests(offset: int, length: int) -> None:
     serving, _ = begun()
-    reply, payload = ask(serving, RangeRequest("first-life", 1, offset, length))
+    reply, payload = ask(serving, RangeRequest("first-life", 1, offset, length, "float32", (), False))
     part = VECTOR[offset : offset + length]
-    assert reply == RangeReply(1, offset, shard_digests(part))
+    assert reply == RangeReply(1, offset, shard_digests(part), ())
     assert [frame.size for frame in payload if isinstance(frame, np.ndarray)] == [
         min(SHARD_ELEMENTS, length - start) for start in range(0, length, SHARD_ELEMENTS)
     ]
@@ -142,39 +143,48 @@ def test_range_that_would_reach_beyond_four_shards_or_the_end_is_refused() -> No
         (2**62, 2**62),
         (2**63 - SHARD_ELEMENTS, SHARD_ELEMENTS - 1),
     ]:
-        assert code_of(ask(serving, RangeRequest("first-life", 1, offset, length))) == "bad-request", (offset, length)
+        assert (
+            code_of(ask(serving, RangeRequest("first-life", 1, offset, length, "float32", (), False))) == "bad-request"
+        ), (offset, length)
 
 
-@pytest.mark.parametrize("life, version", [("first-life", 2), ("first-life", 0), ("other-life", 1), ("", 1)])
+@pytest.mark.parametrize("life, version", [("first-life", 2), ("first-life", 0), ("other-life", 1)])
 def test_range_of_a_version_not_held_is_gone(life: str, version: int) -> None:
     serving, _ = begun()
-    answer = ask(serving, RangeRequest(life, version, 0, SHARD_ELEMENTS))
+    answer = ask(serving, RangeRequest(life, version, 0, SHARD_ELEMENTS, "float32", (), False))
     assert code_of(answer) == "version-gone"
     assert isinstance(answer[0], Refusal) and f"version {version}" in answer[0].message
 
 
 def test_range_without_snapshot_before_is_gone() -> None:
     serving = Serving("lab", node_serving(VECTOR))
-    assert code_of(ask(serving, RangeRequest("first-life", 1, 0, SHARD_ELEMENTS))) == "version-gone"
+    assert (
+        code_of(ask(serving, RangeRequest("first-life", 1, 0, SHARD_ELEMENTS, "float32", (), False))) == "version-gone"
+    )
 
 
 def test_range_of_the_version_before_is_answered_until_its_last_part() -> None:
-    serving, node = begun()
+    serving, node = begun(ServingLimits(uploads=2))
     for seconds in range(2, 6):
         node.publish(VECTOR + seconds)
-        ask(serving, SnapshotRequest(node.spec_digest()), now=1.0)
-        serving.on_request(Envelope(1, "lab", "other", SnapshotRequest(node.spec_digest())), 1.0 * seconds)
-    reply, _ = ask(serving, RangeRequest("first-life", 5, 0, SHARD_ELEMENTS))
+        asked = SnapshotRequest(node.spec_digest())
+        assert isinstance(ask(serving, asked, now=1.0)[0], SnapshotReply)
+        assert isinstance(serving.on_request(Envelope(1, "lab", "other", asked), 1.0 * seconds)[0], SnapshotReply)
+    reply, _ = ask(serving, RangeRequest("first-life", 5, 0, SHARD_ELEMENTS, "float32", (), False))
     assert isinstance(reply, RangeReply)
 
 
 def test_new_life_of_the_node_ends_pulls_of_the_old_one() -> None:
     serving, node = begun()
     node.life = "second-life"
-    assert code_of(ask(serving, RangeRequest("first-life", 1, 0, SHARD_ELEMENTS))) == "version-gone"
+    assert (
+        code_of(ask(serving, RangeRequest("first-life", 1, 0, SHARD_ELEMENTS, "float32", (), False))) == "version-gone"
+    )
     reply, _ = ask(serving, SnapshotRequest(node.spec_digest()))
     assert isinstance(reply, SnapshotReply) and (reply.incarnation, reply.version) == ("second-life", 1)
-    assert isinstance(ask(serving, RangeRequest("second-life", 1, 0, SHARD_ELEMENTS))[0], RangeReply)
+    assert isinstance(
+        ask(serving, RangeRequest("second-life", 1, 0, SHARD_ELEMENTS, "float32", (), False))[0], RangeReply
+    )
 
 
 def test_status_is_answered_before_there_is_a_model() -> None:

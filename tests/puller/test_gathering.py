@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
 
-from p2pdl.clock import VirtualClock
+from p2pdl.clock import MonotonicClock, VirtualClock
 from p2pdl.protocol.finish import DONE_STATES
 from p2pdl.protocol.held import LEASE_SECONDS
-from p2pdl.protocol.messages import Envelope, SnapshotRequest, StatusReply
+from p2pdl.protocol.messages import Envelope, RangeReply, RangeRequest, SnapshotReply, SnapshotRequest, StatusReply
 from p2pdl.protocol.pull import PullSettings
-from p2pdl.protocol.serving import Serving
-from p2pdl.puller.gathering import final_merge, gather, start_together
+from p2pdl.protocol.serving import Serving, ServingLimits
+from p2pdl.puller.gathering import (
+    FINAL_PATIENCE_SECONDS,
+    PULL_ATTEMPTS,
+    RETRY_SECONDS,
+    final_merge,
+    gather,
+    start_together,
+)
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Requester
 from p2pdl.server.answer import Answerer, reply_only
 from p2pdl.simulation.node import SimulatedView
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.transport.memory import MemoryNetwork
+from tests.puller.pulling import requester_of
+from tests.stores import dense_spec, random_vector
+from tests.transport.worlds import ZmqWorld
 
 SPEC = WeightSpec.layout([("w", (64,), "float32", True)])
 SETTINGS = PullSettings(timeout=5.0, request_timeout=1.0)
@@ -27,10 +39,10 @@ SETTINGS = PullSettings(timeout=5.0, request_timeout=1.0)
 class Peer(SimulatedView):
     """A node whose state a test sets."""
 
-    def __init__(self, network: MemoryNetwork, name: str, state: str) -> None:
+    def __init__(self, network: MemoryNetwork, name: str, state: str, limits: ServingLimits | None = None) -> None:
         super().__init__(SPEC)
         self.state = state
-        self.serving = Serving("lab", self)
+        self.serving = Serving("lab", self, limits)
         network.serve(name, reply_only(Answerer("lab", name, self.serving)))
 
     def status(self, now: float) -> StatusReply:
@@ -44,8 +56,16 @@ class World:
         self.requester = Requester(self.network.client("own"), "lab", "own", self.clock)
         self.peers: dict[str, Peer] = {}
 
-    def add(self, name: str, state: str, value: float = 0.0, samples: int = 1, final: bool = True) -> Peer:
-        peer = self.peers[name] = Peer(self.network, name, state)
+    def add(
+        self,
+        name: str,
+        state: str,
+        value: float = 0.0,
+        samples: int = 1,
+        final: bool = True,
+        limits: ServingLimits | None = None,
+    ) -> Peer:
+        peer = self.peers[name] = Peer(self.network, name, state, limits)
         peer.publish(np.full(SPEC.size, value, np.float32), samples, 0.5, self.clock.now(), final)
         return peer
 
@@ -154,17 +174,92 @@ def test_every_node_gets_the_same_bits_whoever_it_is():
 
 def test_the_final_merge_outwaits_leases_that_keep_the_final_version_away():
     world = World()
-    peer = world.add("a", "finished", value=1.0, final=False)
+    peer = world.add("a", "finished", value=1.0, final=False, limits=ServingLimits(uploads=3))
     # Two pulls that were called off: each holds one of the two copies that the server keeps.
     for puller in ("p", "q"):
         request = Envelope(1, "lab", puller, SnapshotRequest(SPEC.digest))
-        peer.serving.on_request(request, world.clock.now())
+        assert isinstance(peer.serving.on_request(request, world.clock.now())[0], SnapshotReply)
         peer.publish(np.full(SPEC.size, 5.0, np.float32), 1, 0.5, world.clock.now(), final=False)
     peer.publish(np.full(SPEC.size, 9.0, np.float32), 1, 0.5, world.clock.now(), final=True)
     merge = merged(world, own_value=1.0)
     assert merge.nodes == ["a", "own"]
     assert 0.9 * LEASE_SECONDS < world.clock.now() < 1.5 * LEASE_SECONDS
     np.testing.assert_allclose(merge.vector, 5.0)
+
+
+def uploading(world: World, peer: Peer, seconds: float) -> None:
+    """Let another node pull from a peer, which asks every second for the beginning once more."""
+    until = world.clock.now() + seconds
+
+    def ask(request: SnapshotRequest | RangeRequest) -> None:
+        reply, _ = peer.serving.on_request(Envelope(1, "lab", "slow", request), world.clock.now())
+        assert isinstance(reply, SnapshotReply | RangeReply)
+
+    def go_on() -> None:
+        last = world.clock.now() + 1.0 > until
+        ask(RangeRequest("", 1, 0, SPEC.size, "float32", (), last))
+        if not last:
+            world.later(1.0, go_on)
+
+    ask(SnapshotRequest(SPEC.digest))
+    world.later(1.0, go_on)
+
+
+def test_the_final_merge_waits_for_its_turn_at_a_peer_that_serves_another_node_first():
+    world = World()
+    seconds = 2.5 * FINAL_PATIENCE_SECONDS
+    uploading(world, world.add("a", "finished", value=1.0), seconds)
+    world.add("b", "finished", value=6.0)
+    merge = merged(world, own_value=5.0)
+    assert merge.nodes == ["a", "b", "own"] and merge.missing == {}
+    assert seconds - 1.0 <= world.clock.now() < seconds + 1.0
+    np.testing.assert_allclose(merge.vector, 4.0)
+    assert [outcome.error for outcome in merge.outcomes] == [None, None]
+
+
+def test_the_final_merge_waits_no_longer_for_a_peer_that_falls_silent_after_it_was_busy():
+    world = World()
+    uploading(world, world.add("a", "finished", value=1.0), 5.0)
+    world.later(2.0, lambda: world.network.stop("a"))
+    merge = merged(world, own_value=5.0)
+    assert merge.nodes == ["own"] and "no answer" in merge.missing["a"]
+    assert world.clock.now() < 2.0 + PULL_ATTEMPTS * (SETTINGS.request_timeout + RETRY_SECONDS) + 1.0
+
+
+def test_nodes_that_all_merge_at_once_end_with_the_same_bits():
+    spec = dense_spec(2 * SHARD_ELEMENTS + 48)
+    vectors = {name: random_vector(spec.size, seed) for seed, name in enumerate("abcd")}
+    world, merges, stop = ZmqWorld(), {}, threading.Event()
+    try:
+        addresses = {name: world.new_address() for name in vectors}
+        for name, address in addresses.items():
+            view = SimulatedView(spec)
+            view.publish(vectors[name], 7, 0.5, 0.0, True)
+            answerer = Answerer("lab", name, Serving("lab", view))
+            world.serve(address, lambda frames, answerer=answerer: answerer(frames, time.monotonic()).frames)
+
+        def merge(name: str) -> None:
+            others = {other: address for other, address in addresses.items() if other != name}
+            with requester_of(name) as requester:
+                own = (name, vectors[name], 7)
+                settings = PullSettings(timeout=60.0, request_timeout=20.0, window=2)
+                arguments = (requester, own, others, spec, settings, Inbox(spec), MonotonicClock(), stop.wait)
+                merges[name] = final_merge(*arguments)
+
+        threads = [threading.Thread(target=merge, args=(name,)) for name in vectors]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60.0)
+    finally:
+        stop.set()
+        world.close()
+    assert {name: (found.nodes, found.missing) for name, found in merges.items()} == dict.fromkeys(
+        "abcd", (list("abcd"), {})
+    )
+    assert len({found.vector.tobytes() for found in merges.values()}) == 1
+    expected = np.mean([vector.astype(np.float64) for vector in vectors.values()], axis=0)
+    np.testing.assert_allclose(merges["a"].vector, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_node_that_falls_silent_before_the_final_merge_is_left_out_and_named():

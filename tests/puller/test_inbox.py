@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from p2pdl.merge import merge_difference
 from p2pdl.puller.inbox import Inbox, aligned_empty
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.types import Float32Vector
 from tests.stores import random_vector
+
+SHARD = 32
+"""Elements of a shard in these tests; a multiple of the 16 elements at which variables begin."""
 
 SIZES = st.lists(st.tuples(st.integers(0, 70), st.booleans()), min_size=1, max_size=9)
 
@@ -30,30 +36,184 @@ def oracle(spec: WeightSpec, vector: Float32Vector, base: Float32Vector) -> Floa
     return difference
 
 
-@given(sizes=SIZES, cuts=st.lists(st.tuples(st.integers(0, 8), st.integers(-2, 2)), max_size=8), data=st.data())
-def test_accept_any_parts_in_any_order_equals_whole_vector_oracle(
-    sizes: list[tuple[int, bool]], cuts: list[tuple[int, int]], data: st.DataObject
+@dataclass
+class Arrival:
+    """What a pull brings of one shard.
+
+    Attributes:
+        span: The shard in the flat vector.
+        kept: Which of its elements are sent; statistics always are. None if the shard does not come at all.
+        sparse: True if they come with their indices.
+    """
+
+    span: slice
+    kept: NDArray[np.bool_] | None
+    sparse: bool
+
+    def enter(self, inbox: Inbox, vector: Float32Vector) -> None:
+        if self.kept is None:
+            return
+        shard = vector[self.span]
+        if self.sparse:
+            indices = np.flatnonzero(self.kept)
+            inbox.accept(self.span.start, shard[indices], indices)
+        else:
+            inbox.accept(self.span.start, shard)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, spec: WeightSpec) -> list[Arrival]:
+    """The shards of one pull, in any order: whole ones, sparse ones and missing ones."""
+    found = []
+    for start in range(0, spec.size, SHARD):
+        span = slice(start, min(start + SHARD, spec.size))
+        kind = draw(st.sampled_from(["whole", "sparse", "missing"]))
+        kept = np.ones(span.stop - start, bool)
+        if kind == "sparse":
+            density = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+            kept = np.random.default_rng(draw(st.integers(0, 99))).random(kept.size) < density
+            kept |= is_state(spec)[span]
+        found.append(Arrival(span, None if kind == "missing" else kept, kind == "sparse"))
+    return list(draw(st.permutations(found)))
+
+
+def is_state(spec: WeightSpec) -> NDArray[np.bool_]:
+    """For each element, whether it is a statistic."""
+    mask = np.zeros(spec.size, bool)
+    for span in spec.state_spans:
+        mask[span] = True
+    return mask
+
+
+def sent(spec: WeightSpec, pulled: list[Arrival]) -> NDArray[np.bool_]:
+    """For each element, whether it has been sent."""
+    mask = np.zeros(spec.size, bool)
+    for arrival in pulled:
+        if arrival.kept is not None:
+            mask[arrival.span] = arrival.kept
+    return mask
+
+
+def came(spec: WeightSpec, pulled: list[Arrival]) -> NDArray[np.bool_]:
+    """For each element, whether its shard has come."""
+    mask = np.zeros(spec.size, bool)
+    for arrival in pulled:
+        mask[arrival.span] = arrival.kept is not None
+    return mask
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    """Shards of a few elements, so that small models have many of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2pdl.puller.inbox.SHARD_ELEMENTS", SHARD)
+        yield
+
+
+@given(sizes=SIZES, data=st.data())
+def test_accept_shards_in_any_order_equals_whole_vector_oracle(
+    sizes: list[tuple[int, bool]], data: st.DataObject
 ) -> None:
     spec = spec_of(sizes)
     vector, base = random_vector(spec.size, 1), random_vector(spec.size, 2)
-    ends = [variable.span.stop for variable in spec.variables]
-    near = {ends[number % len(ends)] + away for number, away in cuts}
-    places = sorted({0, spec.size, *(place for place in near if 0 < place < spec.size)})
-    parts = data.draw(st.permutations(list(pairwise(places))))
+    starts = data.draw(st.permutations(list(range(0, spec.size, SHARD))))
     inbox = Inbox(spec)
     for known, expected in ((None, vector), (base, oracle(spec, vector, base)), (None, vector)):
         inbox.expect(known)
-        for start, stop in parts:
-            inbox.accept(start, vector[start:stop])
+        for place, start in enumerate(starts):
+            inbox.accept(start, vector[start : start + SHARD])
+            assert inbox.is_whole == (place + 1 == len(starts))
+        inbox.clear_missing()
         np.testing.assert_array_equal(inbox.vector, expected)
+        assert inbox.arrived().all()
     inbox.subtract(base)
     np.testing.assert_array_equal(inbox.vector, oracle(spec, vector, base))
 
 
-def test_accept_statistics_across_the_border_of_shards() -> None:
+@given(sizes=SIZES, weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]), data=st.data())
+def test_merge_of_any_mixture_of_shards_equals_numpy_oracle(
+    sizes: list[tuple[int, bool]], weight: float, data: st.DataObject
+) -> None:
+    spec = spec_of(sizes)
+    state = is_state(spec)
+    own, base = random_vector(spec.size, 3), random_vector(spec.size, 4)
+    inbox = Inbox(spec)
+    # The second pull finds in the inbox whatever the first one has left there.
+    for seed in (5, 6):
+        vector = random_vector(spec.size, seed)
+        pulled = data.draw(arrivals(spec))
+        inbox.expect(base)
+        for arrival in pulled:
+            arrival.enter(inbox, vector)
+        assert inbox.is_whole == all(a.kept is not None and not a.sparse for a in pulled)
+        inbox.clear_missing()
+
+        shard_came = came(spec, pulled)
+        arrived = [bool(shard_came[variable.span].all()) for variable in spec.variables]
+        for variable, found, expected in zip(spec.variables, inbox.arrived(), arrived, strict=True):
+            assert found == expected or not variable.size
+        difference = np.where(sent(spec, pulled), vector - base, np.float32(0))
+        difference[state] = np.where(shard_came, vector, np.float32(0))[state]
+        np.testing.assert_array_equal(inbox.vector, difference)
+
+        # What the merge must do, element by element: nothing at all where nothing has come.
+        expected = own.copy()
+        trained = sent(spec, pulled) & ~state
+        expected[trained] = (own + np.float32(weight) * (vector - base))[trained]
+        for variable, whole in zip(spec.variables, arrived, strict=True):
+            if not variable.trainable and whole:
+                mine, theirs = own[variable.span], vector[variable.span]
+                expected[variable.span] = mine + np.float32(weight) * (theirs - mine)
+        np.testing.assert_array_equal(merged(spec, own, inbox, weight), expected)
+
+
+def merged(spec: WeightSpec, own: Float32Vector, inbox: Inbox, weight: float) -> Float32Vector:
+    """The reference merge of the inbox; statistics that have not arrived stay as they are."""
+    result = merge_difference(own, inbox.vector, weight, spec.state_spans)
+    for variable, has_arrived in zip(spec.variables, inbox.arrived(), strict=True):
+        if not variable.trainable and not has_arrived:
+            result[variable.span] = own[variable.span]
+    return result
+
+
+@given(sizes=SIZES, data=st.data())
+def test_pull_after_a_partial_one_leaves_nothing_of_it(sizes: list[tuple[int, bool]], data: st.DataObject) -> None:
+    spec = spec_of(sizes)
+    first, second = random_vector(spec.size, 1), random_vector(spec.size, 2)
+    inbox = Inbox(spec)
+    inbox.expect(None)
+    for arrival in data.draw(arrivals(spec)):
+        arrival.enter(inbox, first)
+    # Neither a pull that brought nothing at all nor being asked twice makes what is left less stale.
+    for _ in range(data.draw(st.integers(0, 2))):
+        inbox.expect(None)
+    pulled = data.draw(arrivals(spec))
+    inbox.expect(None)
+    for arrival in pulled:
+        arrival.enter(inbox, second)
+    inbox.clear_missing()
+    np.testing.assert_array_equal(inbox.vector, np.where(sent(spec, pulled), second, np.float32(0)))
+
+
+def test_sparse_shard_is_not_whole_though_all_of_its_entries_have_come() -> None:
+    spec = spec_of([(20, True)])
+    vector, base = random_vector(spec.size, 1), random_vector(spec.size, 2)
+    inbox = Inbox(spec)
+    inbox.expect(base)
+    inbox.accept(0, vector, np.arange(spec.size))
+    assert not inbox.is_whole and inbox.arrived().all()
+    np.testing.assert_array_equal(inbox.vector, vector - base)
+    inbox.expect(base)
+    assert not inbox.is_whole and not inbox.arrived().any()
+    inbox.accept(0, vector)
+    assert inbox.is_whole
+
+
+def test_accept_statistics_across_the_border_of_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of([(SHARD_ELEMENTS - 40, True), (80, False), (SHARD_ELEMENTS, True), (3, False)])
     vector, base = random_vector(spec.size, 1), random_vector(spec.size, 2)
     assert spec.state_spans[0].start < SHARD_ELEMENTS < spec.state_spans[0].stop
+    monkeypatch.setattr("p2pdl.puller.inbox.SHARD_ELEMENTS", SHARD_ELEMENTS)
     inbox = Inbox(spec)
     inbox.expect(base)
     for start in range(0, spec.size, SHARD_ELEMENTS):
@@ -67,7 +227,10 @@ def test_accept_and_subtract_leave_shard_and_base_alone() -> None:
     vector.flags.writeable = base.flags.writeable = False
     inbox = Inbox(spec)
     inbox.expect(base)
-    inbox.accept(0, vector)
+    for start in range(0, spec.size, SHARD):
+        inbox.accept(start, vector[start : start + SHARD])
+        inbox.accept(start, vector[start : start + 4], np.arange(4))
+    inbox.clear_missing()
     inbox.subtract(base)
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import PeerTimeout
-from p2pdl.protocol.pull import PullSettings
+from p2pdl.protocol.pull import PullSettings, VersionKey
 from p2pdl.puller.inbox import Inbox
-from p2pdl.puller.puller import Puller
-from p2pdl.puller.requests import Requester
+from p2pdl.puller.puller import Puller, PullOrder
+from p2pdl.puller.requests import Requester, Sink
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.transport.contract import Frames
 from p2pdl.transport.zeromq import ZmqClient
-from p2pdl.types import Float32Vector
+from p2pdl.types import Float32Vector, Indices
 from tests.processes import free_port, server
 from tests.protocol.nodes import PlainNode, handler_of, node_serving
 from tests.puller.pulling import requester_of
@@ -35,19 +36,20 @@ def real_requester() -> Requester:
     return Requester(ZmqClient(), "lab", "beta", MonotonicClock())
 
 
+def order(
+    address: str, sink: Sink, known: VersionKey | None = None, settings: PullSettings = SETTINGS, **how: Any
+) -> PullOrder:
+    return PullOrder("alpha", address, sink, settings, known=known, **how)
+
+
 class Pullers:
     """Makes pullers and closes them at the end of the test."""
 
     def __init__(self) -> None:
         self._made: list[Puller] = []
 
-    def __call__(
-        self,
-        make: Callable[[], Requester] = real_requester,
-        settings: PullSettings = SETTINGS,
-        spec: WeightSpec = SPEC,
-    ) -> Puller:
-        self._made.append(Puller(make, spec, settings))
+    def __call__(self, make: Callable[[], Requester] = real_requester, spec: WeightSpec = SPEC) -> Puller:
+        self._made.append(Puller(make, spec))
         return self._made[-1]
 
     def close(self) -> None:
@@ -94,11 +96,11 @@ def test_pull_runs_in_the_background_and_is_taken_once(pullers: Pullers, held: H
     puller, inbox = pullers(), Inbox(SPEC)
     assert not puller.is_busy and puller.take() is None
     inbox.expect(None)
-    puller.start("alpha", held.address, inbox.accept)
+    puller.start(order(held.address, inbox.accept))
     assert held.asked.wait(WAIT)
     assert puller.is_busy and puller.take() is None
     with pytest.raises(RuntimeError, match="in progress"):
-        puller.start("alpha", held.address, inbox.accept)
+        puller.start(order(held.address, inbox.accept))
     held.let.set()
     outcome = puller.take(WAIT)
     assert outcome is not None and outcome.error is None
@@ -109,28 +111,28 @@ def test_pull_runs_in_the_background_and_is_taken_once(pullers: Pullers, held: H
 def test_pull_of_the_known_version_is_unchanged(pullers: Pullers, held: Held) -> None:
     held.let.set()
     puller = pullers()
-    puller.start("alpha", held.address, Inbox(SPEC).accept, ("first-life", 1))
+    puller.start(order(held.address, Inbox(SPEC).accept, ("first-life", 1)))
     outcome = puller.take(WAIT)
     assert outcome is not None and outcome.unchanged and outcome.payload_nbytes == 0
 
 
 def test_call_off_ends_the_pull_and_the_next_one_is_clean(pullers: Pullers, held: Held) -> None:
     puller, inbox = pullers(), Inbox(SPEC)
-    puller.start("alpha", held.address, inbox.accept)
+    puller.start(order(held.address, inbox.accept))
     assert held.asked.wait(WAIT)
     puller.call_off()
     assert not puller.is_busy and puller.take() is None
     puller.call_off()
     held.let.set()
-    puller.start("alpha", held.address, inbox.accept)
+    puller.start(order(held.address, inbox.accept))
     outcome = puller.take(WAIT)
     assert outcome is not None and outcome.error is None
     np.testing.assert_array_equal(inbox.vector, VECTOR)
 
 
 def test_close_in_mid_pull_ends_the_thread(held: Held) -> None:
-    puller = Puller(real_requester, SPEC, SETTINGS)
-    puller.start("alpha", held.address, Inbox(SPEC).accept)
+    puller = Puller(real_requester, SPEC)
+    puller.start(order(held.address, Inbox(SPEC).accept))
     assert held.asked.wait(WAIT)
     puller.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "p2pdl-puller"]
@@ -138,14 +140,14 @@ def test_close_in_mid_pull_ends_the_thread(held: Held) -> None:
 
 def test_close_without_any_pull_ends_the_thread_and_makes_no_requester() -> None:
     made = []
-    puller = Puller(lambda: made.append(1) or real_requester(), SPEC, SETTINGS)  # type: ignore[func-returns-value]
+    puller = Puller(lambda: made.append(1) or real_requester(), SPEC)  # type: ignore[func-returns-value]
     puller.close()
     assert not made
 
 
 def test_silent_peer_gives_a_timeout(pullers: Pullers) -> None:
-    puller = pullers(settings=PullSettings(request_timeout=0.3))
-    puller.start("alpha", f"127.0.0.1:{free_port()}", Inbox(SPEC).accept)
+    puller, settings = pullers(), PullSettings(request_timeout=0.3)
+    puller.start(order(f"127.0.0.1:{free_port()}", Inbox(SPEC).accept, settings=settings))
     outcome = puller.take(WAIT)
     assert outcome is not None and isinstance(outcome.error, PeerTimeout)
 
@@ -153,21 +155,21 @@ def test_silent_peer_gives_a_timeout(pullers: Pullers) -> None:
 def test_sink_that_raises_is_an_internal_failure_and_the_next_pull_works(
     pullers: Pullers, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(offset: int, shard: Float32Vector) -> None:
+    def fail(offset: int, values: Float32Vector, indices: Indices | None) -> None:
         raise ZeroDivisionError("in the sink")
 
     held.let.set()
     puller, inbox = pullers(), Inbox(SPEC)
     for _ in range(2):
         with caplog.at_level(logging.ERROR):
-            puller.start("alpha", held.address, fail)
+            puller.start(order(held.address, fail))
             outcome = puller.take(WAIT)
         assert outcome is not None and outcome.error is not None and outcome.snapshot is None
         assert outcome.error.code == "internal"
         assert outcome.error.message == "alpha: ZeroDivisionError: in the sink"
         assert "in the sink" in caplog.text
         inbox.expect(None)
-        puller.start("alpha", held.address, inbox.accept)
+        puller.start(order(held.address, inbox.accept))
         outcome = puller.take(WAIT)
         assert outcome is not None and outcome.error is None
         np.testing.assert_array_equal(inbox.vector, VECTOR)
@@ -187,10 +189,10 @@ def test_requester_that_cannot_be_made_is_an_internal_failure_and_is_tried_again
     held.let.set()
     puller = pullers(make)
     with caplog.at_level(logging.CRITICAL):
-        puller.start("alpha", held.address, Inbox(SPEC).accept)
+        puller.start(order(held.address, Inbox(SPEC).accept))
         outcome = puller.take(WAIT)
     assert outcome is not None and outcome.error is not None and outcome.error.code == "internal"
-    puller.start("alpha", held.address, Inbox(SPEC).accept)
+    puller.start(order(held.address, Inbox(SPEC).accept))
     outcome = puller.take(WAIT)
     assert outcome is not None and outcome.error is None
 
@@ -202,7 +204,7 @@ def test_end_to_end_trainer_publishes_and_another_node_pulls_the_same_bits(pulle
 
         def pulled(known: tuple[str, int] | None = None) -> tuple[str, int]:
             inbox.expect(base)
-            puller.start("alpha", running.address, inbox.accept, known)
+            puller.start(order(running.address, inbox.accept, known))
             outcome = puller.take(WAIT)
             assert outcome is not None
             if outcome.error is not None:
@@ -219,11 +221,11 @@ def test_end_to_end_trainer_publishes_and_another_node_pulls_the_same_bits(pulle
 
 
 def test_end_to_end_peer_killed_and_back_is_pulled_again(pullers: Pullers) -> None:
-    puller, inbox = pullers(settings=PullSettings(request_timeout=0.5)), Inbox(SPEC)
+    puller, inbox, settings = pullers(), Inbox(SPEC), PullSettings(request_timeout=0.5)
 
     def pulled(address: str) -> str:
         inbox.expect(None)
-        puller.start("alpha", address, inbox.accept)
+        puller.start(order(address, inbox.accept, settings=settings))
         outcome = puller.take(WAIT)
         assert outcome is not None
         return outcome.error.code if outcome.error else "pulled"
@@ -247,7 +249,7 @@ def test_end_to_end_another_model_is_named(pullers: Pullers) -> None:
     puller = pullers(spec=other)
     with new_store() as store, writing(store, SPEC) as writer, server(store) as running:
         publish(writer, VECTOR)
-        puller.start("alpha", running.address, Inbox(other).accept)
+        puller.start(order(running.address, Inbox(other).accept))
         outcome = puller.take(WAIT)
         assert outcome is not None and outcome.error is not None
         assert outcome.error.code == "model"
@@ -265,6 +267,6 @@ def test_node_without_weights_says_so_over_zeromq(pullers: Pullers, held: Held) 
     handler, address = handler_of(PlainNode()), held.world.new_address()
     held.world.serve(address, lambda frames: handler(frames, 0.0) or [])
     puller = pullers()
-    puller.start("alpha", address, Inbox(SPEC).accept)
+    puller.start(order(address, Inbox(SPEC).accept))
     outcome = puller.take(WAIT)
     assert outcome is not None and outcome.error is not None and outcome.error.code == "not-ready"

@@ -8,14 +8,25 @@ import numpy as np
 import pytest
 
 from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, ProtocolError
-from p2pdl.protocol.messages import SnapshotRequest, SpecReply, SpecRequest, StatusReply, StatusRequest
+from p2pdl.protocol.messages import (
+    PROTOCOL_VERSION,
+    Envelope,
+    RangeRequest,
+    SnapshotRequest,
+    SpecReply,
+    SpecRequest,
+    StatusReply,
+    StatusRequest,
+)
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.protocol.serving import Serving
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.server.answer import Answerer, reply_only
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
+from p2pdl.transport.contract import Frames
 from p2pdl.transport.memory import MemoryNetwork
+from p2pdl.wire import decode, encode
 from tests.protocol.nodes import ADDRESS, CLUSTER, PlainNode, damage_replies, network_of, node_serving
 from tests.stores import dense_spec, random_vector
 from tests.wire.headers import packed
@@ -59,7 +70,26 @@ def test_pull_of_the_known_version_costs_one_reply() -> None:
     outcome = requester.pull("beta", ADDRESS, SPEC, SETTINGS, inbox.accept, ("first-life", 1))
     assert outcome.unchanged and outcome.error is None and outcome.payload_nbytes == 0
     assert outcome.snapshot is not None and outcome.snapshot.version == 1
-    assert len(network.journal) == 4
+    # The ranges asked for in advance are refused: not one frame of weights is on the way.
+    reply = next(entry.nbytes for entry in network.journal if (entry.event, entry.source) == ("sent", ADDRESS))
+    assert outcome.nbytes == reply and outcome.seconds == pytest.approx(0.002)
+    assert sum(entry.nbytes for entry in network.journal if entry.source == ADDRESS) < 2000
+
+
+def test_pull_after_an_unchanged_one_is_not_disturbed_by_the_refusals_still_under_way() -> None:
+    node = node_serving(VECTOR)
+    network = network_of(node)
+    requester, inbox = requester_of(network), Inbox(SPEC)
+    known = ("first-life", 1)
+    for version in (2, 3):
+        assert requester.pull("beta", ADDRESS, SPEC, SETTINGS, inbox.accept, known).unchanged
+        node.publish(VECTOR * version)
+        inbox.expect(None)
+        outcome = requester.pull("beta", ADDRESS, SPEC, SETTINGS, inbox.accept, known)
+        assert outcome.error is None and outcome.snapshot is not None and not outcome.unchanged
+        known = (outcome.snapshot.incarnation, outcome.snapshot.version)
+        assert known == ("first-life", version)
+        np.testing.assert_array_equal(inbox.vector, VECTOR * version)
 
 
 def test_pull_of_another_model_names_the_first_difference() -> None:
@@ -101,7 +131,11 @@ def test_pull_from_another_cluster_is_incompatible() -> None:
         ([b""], ProtocolError, "beta: the header is not a valid msgpack map"),
         ([b"HTTP/1.1 400 Bad Request"], ProtocolError, "beta: "),
         ([bytes(70_000)], ProtocolError, "beta: a header of 70000 bytes is over the limit"),
-        ([packed("refusal", protocol=2)], IncompatiblePeer, "protocol version 2, this node version 1"),
+        (
+            [packed("refusal", protocol=PROTOCOL_VERSION + 1)],
+            IncompatiblePeer,
+            f"protocol version {PROTOCOL_VERSION + 1}, this node version {PROTOCOL_VERSION}",
+        ),
     ],
 )
 def test_pull_answered_with_junk_fails_at_once(junk: list[bytes], error_type: type[PeerError], text: str) -> None:
@@ -133,6 +167,42 @@ def test_pull_after_a_failed_one_is_not_disturbed_by_what_was_under_way() -> Non
     outcome = requester.pull("beta", ADDRESS, SPEC, SETTINGS, inbox.accept)
     assert outcome.snapshot is not None and outcome.snapshot.version == 2
     np.testing.assert_array_equal(inbox.vector, VECTOR + 1)
+
+
+def test_pull_after_a_busy_one_is_not_disturbed_by_ranges_that_come_late() -> None:
+    node = node_serving(VECTOR)
+    network = network_of(node)
+    answerer = Answerer(CLUSTER, "beta", Serving(CLUSTER, node))
+    late: list[list[memoryview]] = []
+    snapshots = []
+
+    def answer(frames: list[memoryview], now: float) -> Frames | None:
+        """The ranges that the first pull asks for in advance are read only after the second pull has been granted."""
+        is_snapshot = isinstance(decode(frames[0]).message, SnapshotRequest)
+        if is_snapshot:
+            snapshots.append(now)
+        elif len(snapshots) == 1:
+            late.append(frames)
+            return None
+        reply = answerer(frames, now).frames
+        while is_snapshot and len(snapshots) == 2 and late:
+            answerer(late.pop(0), now)
+        return reply
+
+    # Another node has begun a pull, and ends it between the two.
+    other, last = SnapshotRequest(SPEC.digest), RangeRequest("", 1, 0, SHARD_ELEMENTS, "float32", (), True)
+    answerer([memoryview(encode(Envelope(1, CLUSTER, "other", other)))], 0.0)
+    network.serve(ADDRESS, answer)
+    requester, inbox = requester_of(network), Inbox(SPEC)
+    inbox.expect(None)
+    refused = requester.pull("beta", ADDRESS, SPEC, SETTINGS, inbox.accept)
+    assert error_of(refused).code == "busy"
+    network.run_until(network.clock.now() + 0.1)
+    assert len(late) == SETTINGS.window
+    answerer([memoryview(encode(Envelope(2, CLUSTER, "other", last)))], network.clock.now())
+    outcome = requester.pull("beta", ADDRESS, SPEC, SETTINGS, inbox.accept)
+    assert outcome.error is None and not late
+    np.testing.assert_array_equal(inbox.vector, VECTOR)
 
 
 def test_pull_called_off_ends_soon_and_frees_the_connection() -> None:

@@ -61,7 +61,7 @@ def test_answer_echoes_the_id_and_counts_its_bytes() -> None:
         assert (reply.id, reply.cluster, reply.node) == (request_id, "lab", "beta")
         assert isinstance(reply.message, SnapshotReply)
         assert (answer.nbytes, answer.payload_nbytes, answer.refused) == (len(answer.frames[0]), 0, "")
-    request = RangeRequest("first-life", 1, 0, SHARD_ELEMENTS + 16)
+    request = RangeRequest("first-life", 1, 0, SHARD_ELEMENTS + 16, "float32", (), False)
     answer = answerer(views(encode(Envelope(2, "lab", "alpha", request))), 1.0)
     assert isinstance(replied(answer).message, RangeReply)
     assert [memoryview(frame).nbytes for frame in answer.frames[1:]] == [1 << 20, 64]
@@ -77,13 +77,13 @@ def test_answer_echoes_the_id_and_counts_its_bytes() -> None:
         ((b"",), "bad-request", "not a valid msgpack map"),
         ((b"GET / HTTP/1.1",), "bad-request", "not a valid msgpack map"),
         ((bytes(HEADER_LIMIT + 1),), "bad-request", "over the limit"),
-        ((msgpack.packb(header("status", protocol=9)),), "protocol-version", "version 9, this node version 1"),
+        ((msgpack.packb(header("status", protocol=9)),), "protocol-version", "version 9, this node version 2"),
         ((msgpack.packb(header("status-reply")),), "bad-request", "StatusReply is not a request"),
         ((msgpack.packb(header("status", cluster="x")),), "cluster", "cluster 'lab', not 'x'"),
     ],
 )
 def test_junk_is_refused_with_code_and_reason(frames: tuple[bytes, ...], code: str, text: str) -> None:
-    assert PROTOCOL_VERSION == 1
+    assert PROTOCOL_VERSION == 2
     answer = answerer_of()(views(*frames), 1.0)
     message = replied(answer).message
     assert isinstance(message, Refusal) and message.code == answer.refused == code
@@ -147,11 +147,10 @@ def test_view_of_a_store_goes_from_nothing_to_weights() -> None:
     with new_store() as descriptor:
         reader = StoreReader(descriptor)
         view = StoreView(reader)
-        assert (view.incarnation(), view.spec_digest(), view.spec_rows()) == ("", "", b"")
+        assert (view.incarnation(), view.layout()) == ("", None)
         assert (view.newest_version(), view.load(), view.status(5.0).state) == (None, None, "starting")
         with writing(descriptor, spec) as writer:
-            assert (view.incarnation(), view.spec_digest()) == (writer.incarnation, spec.digest)
-            assert view.spec_rows() == "\n".join(spec.rows()).encode()
+            assert (view.incarnation(), view.layout()) == (writer.incarnation, spec)
             publish(writer, random_vector(spec.size))
             assert view.newest_version() == 1
             snapshot = view.load()

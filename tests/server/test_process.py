@@ -23,6 +23,7 @@ from p2pdl.puller.inbox import Inbox
 from p2pdl.server.process import ServerSettings
 from p2pdl.store.layout import Word
 from p2pdl.store.writer import StatusWriter
+from p2pdl.types import Float32Vector, Indices
 from p2pdl.wire import HEADER_LIMIT, decode, encode
 from tests.processes import ROOT, free_port, is_running, is_stopped, memory_mib, server, wait_until
 from tests.puller.pulling import pull, requester_of, status_of, version_of
@@ -279,11 +280,11 @@ def test_all_junk_at_once_leaves_a_pull_in_progress_alone() -> None:
         inbox = Inbox(spec)
         kinds = iter(JUNK.values())
 
-        def accept(offset: int, shard: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+        def accept(offset: int, values: Float32Vector, indices: Indices | None) -> None:
             for send in [next(kinds, None), next(kinds, None)]:
                 if send is not None:
                     send(running.address)
-            inbox.accept(offset, shard)
+            inbox.accept(offset, values, indices)
 
         outcome = requester.pull("alpha", running.address, spec, PullSettings(), accept)
         assert outcome.error is None

@@ -143,3 +143,70 @@ def test_a_node_slower_than_the_others_slows_nobody():
     cluster.run(20.5)
     assert cluster.nodes["node1"].step == cluster.nodes["node2"].step == 200
     assert cluster.nodes["node3"].step == 20
+
+
+MIXED = WeightSpec.layout(
+    [("kernel", (320,), "float32", True), ("mean", (16,), "float32", False), ("output", (176,), "float32", True)]
+)
+
+
+def consensus(codec: str, loss: float) -> tuple[float, SimulatedCluster]:
+    """By what factor the nodes' distance from their mean has fallen after a time in which they only exchange."""
+    start = np.random.default_rng(0).normal(size=(6, MIXED.size)).astype(np.float32)
+    cluster = SimulatedCluster(start, MIXED, idle, steps=300, codec=codec)
+    cluster.network.faults.loss = loss
+    before = cluster.consensus_error()
+    cluster.run(31.0)
+    vectors = cluster.vectors()
+    # A delta moves towards what the peer's weights have become, and may overshoot where those move on meanwhile.
+    assert np.abs(vectors).max() < 1.5 * np.abs(start).max()
+    return cluster.consensus_error() / before, cluster
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_whatever_the_codec_the_nodes_reach_consensus(loss):
+    plain, reference = consensus("float32", loss)
+    assert plain < 1e-6
+    for codec in ("int8", "top-k:0.1:int8", "mean-threshold"):
+        error, cluster = consensus(codec, loss)
+        # Lost messages leave some pulls undone; what a lost delta has carried comes again with a later change.
+        assert error < (1e-4 if loss else 1e-8), codec
+        merges = sum(node.merges for node in cluster.nodes.values())
+        assert merges > 0.8 * sum(node.merges for node in reference.nodes.values()), codec
+        failures = {code for node in cluster.nodes.values() for code in node.failures}
+        assert failures <= ({"timeout", "busy"} if loss else set()), codec
+
+
+def test_whatever_the_codec_nodes_that_train_end_near_the_mean_target():
+    targets = initial(4, seed=5)
+    alone = float(np.abs(targets - targets.mean(axis=0)).mean())
+
+    def distance(codec: str) -> float:
+        step = descend(targets, rate=0.02)
+        cluster = SimulatedCluster(initial(4), SPEC, step, steps=600, topology_name="random", codec=codec)
+        cluster.run(61.0)
+        assert all(node.step == 600 for node in cluster.nodes.values())
+        return float(np.abs(cluster.vectors() - targets.mean(axis=0)).mean()) / alone
+
+    plain = distance("float32")
+    assert distance("int8") < 1.5 * plain
+    assert distance("mean-threshold") < 3 * plain
+    # A tenth of the entries in each exchange holds the nodes together a good deal less tightly.
+    assert distance("top-k:0.1:int8") < 0.35
+
+
+def test_corrupted_deltas_never_reach_the_weights():
+    size = SHARD_ELEMENTS + 16
+    spec = WeightSpec.layout([("w", (size,), "float32", True)])
+    start = np.stack([np.full(spec.size, value, np.float32) for value in (1.0, 2.0, 3.0)])
+    settings = PullSettings(10.0, 1.0, 1, 2)
+    cluster = SimulatedCluster(start, spec, idle, steps=60, seed=7, settings=settings, codec="mean-threshold")
+    cluster.network.faults.corruption = 0.3
+    cluster.run(8.0)
+    vectors = cluster.vectors()
+    assert vectors.min() >= 1.0 and vectors.max() <= 3.0
+    assert sum(node.merges for node in cluster.nodes.values()) > 3
+    assert sum(node.failures["digest"] for node in cluster.nodes.values()) > 0
+    # All elements were equal at the start: only damage could make them differ within a shard.
+    assert (np.ptp(vectors[:, :SHARD_ELEMENTS], axis=1) == 0).all()
+    assert (np.ptp(vectors[:, SHARD_ELEMENTS:], axis=1) == 0).all()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from p2pdl.errors import ModelUnavailable
-from p2pdl.merge import merge
+from p2pdl.merge import merge, merge_difference
 from p2pdl.puller.inbox import Inbox
+from p2pdl.spec import SHARD_ELEMENTS
 from p2pdl.training.weights import ModelWeights, exchanged, spec_of
 
 
@@ -87,6 +88,72 @@ def test_the_compiled_merge_is_the_numpy_merge(weight):
     expected = merge(own, base, peer, weight, weights.spec.state_spans)
     for place in weights.spec.variables:
         np.testing.assert_allclose(merged[place.span], expected[place.span], rtol=1e-5, atol=1e-6)
+
+
+def reference(weights: ModelWeights, own: np.ndarray, inbox: Inbox, weight: float) -> np.ndarray:
+    """The numpy merge of what lies in the inbox; statistics that have not arrived stay as they are."""
+    expected = merge_difference(own, inbox.vector, weight, weights.spec.state_spans)
+    for place, has_arrived in zip(weights.spec.variables, inbox.arrived(), strict=True):
+        if not place.trainable and not has_arrived:
+            expected[place.span] = own[place.span]
+    return expected
+
+
+def assert_merged(weights: ModelWeights, expected: np.ndarray) -> None:
+    merged = vector_of(weights)
+    for place in weights.spec.variables:
+        np.testing.assert_allclose(
+            merged[place.span], expected[place.span], rtol=1e-5, atol=1e-6, err_msg=f"{place.name} {place.shape}"
+        )
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_the_compiled_merge_leaves_statistics_alone_that_have_not_arrived(weight, monkeypatch):
+    # Shards of 32 elements: the model has many, and parts of one variable arrive while others do not.
+    monkeypatch.setattr("p2pdl.puller.inbox.SHARD_ELEMENTS", 32)
+    model = small_model()
+    weights, inbox = bound(model)
+    rng = np.random.default_rng(3)
+    statistics = [place for place in weights.spec.variables if not place.trainable]
+    mean, variance = (place.span.start // 32 for place in statistics)
+    assert mean != variance
+    for missing in ({mean}, {variance}, {mean, variance, 0}, set()):
+        own = vector_of(weights)
+        base, peer = np.abs(rng.normal(size=(2, own.size))).astype(np.float32)
+        inbox.expect(base)
+        for number in set(range(-(-own.size // 32))) - missing:
+            shard = peer[number * 32 : (number + 1) * 32]
+            kept = np.flatnonzero(rng.random(shard.size) < 0.5)
+            if number % 2 or number in (mean, variance):
+                inbox.accept(number * 32, shard)
+            else:
+                inbox.accept(number * 32, shard[kept], kept)
+        inbox.clear_missing()
+        arrived = inbox.arrived()
+        expected = reference(weights, own, inbox, weight)
+        weights.merge_difference(weight, arrived)
+        assert_merged(weights, expected)
+        for place, has_arrived in zip(weights.spec.variables, arrived, strict=True):
+            if not place.trainable and not has_arrived:
+                assert vector_of(weights)[place.span].tobytes() == own[place.span].tobytes()
+
+
+def test_the_compiled_merge_takes_what_has_arrived_of_a_variable_that_lies_in_several_shards():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((600,)), keras.layers.Dense(1000), keras.layers.BatchNormalization()])
+    weights, inbox = bound(model)
+    kernel = weights.spec.variables[0]
+    assert kernel.size > 2 * SHARD_ELEMENTS
+    own = vector_of(weights)
+    peer = np.random.default_rng(4).normal(size=own.size).astype(np.float32)
+    inbox.expect(own)
+    inbox.accept(SHARD_ELEMENTS, peer[SHARD_ELEMENTS : 2 * SHARD_ELEMENTS])
+    inbox.clear_missing()
+    weights.merge_difference(0.5, inbox.arrived())
+    expected = own.copy()
+    part = slice(SHARD_ELEMENTS, 2 * SHARD_ELEMENTS)
+    expected[part] = own[part] + np.float32(0.5) * (peer[part] - own[part])
+    assert_merged(weights, expected)
 
 
 def test_a_merged_variance_stays_within_the_two_it_comes_from():

@@ -10,7 +10,15 @@ from p2pdl.protocol.messages import PROTOCOL_VERSION
 
 FIELDS: dict[str, dict[str, Any]] = {
     "snapshot": {"spec": "0" * 32, "known_incarnation": "9a", "known_version": 2},
-    "range": {"incarnation": "9a", "version": 3, "offset": 0, "length": 16},
+    "range": {
+        "incarnation": "9a",
+        "version": 3,
+        "offset": 0,
+        "length": 16,
+        "codec": "top-k:0.02",
+        "copies": [7],
+        "last": True,
+    },
     "spec": {},
     "status": {},
     "snapshot-reply": {
@@ -24,7 +32,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "size": 16,
         "age": 0.5,
     },
-    "range-reply": {"version": 3, "offset": 0, "digests": [1, 2]},
+    "range-reply": {"version": 3, "offset": 0, "digests": [1, 2], "copies": [3, 4]},
     "spec-reply": {"spec": "0" * 32},
     "status-reply": {
         "incarnation": "9a",
