@@ -37,7 +37,7 @@ def refuse_not_finite(values: Float32Vector) -> None:
     """
     if not is_finite(values):
         raise RejectedWeights(
-            "the peer's weights are not finite",
+            "its weights are not finite",
             "its training has diverged",
             code="not-finite",
         )

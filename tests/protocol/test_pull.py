@@ -212,7 +212,7 @@ def test_weights_not_finite_are_rejected(value: float, place: int) -> None:
     pulled = run_pull(network_of(node_serving(vector)), vector.size)
     error = error_of(pulled)
     assert isinstance(error, RejectedWeights) and error.code == "not-finite"
-    assert "beta: the peer's weights are not finite" in error.message
+    assert "beta: its weights are not finite" in error.message
     assert np.isnan(pulled.vector[place])
 
 
