@@ -4,7 +4,7 @@
 0      header      words, see `Word`; slot headers from byte 1024, 128 bytes each
 4096   status      a block of at most STATUS_LIMIT bytes, written by the trainer (by the supervisor before it)
 36864  spec        the rows of the WeightSpec, padded to a page
-...    slots       three vectors, each padded to a page
+...    slots       five vectors, each padded to a page and followed by the digests of its shards, also padded
 ```
 """
 
@@ -13,9 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-MAGIC = int.from_bytes(b"p2pdl\0\0\1", "little")
+from p2pdl.spec import SHARD_ELEMENTS
+
+MAGIC = int.from_bytes(b"p2pdl\0\0\2", "little")
 PAGE = 4096
-SLOTS = 3
+
+LEASES = 2
+"""Versions that the server may use at one time: the newest, and the one that slower pulls are still reading."""
+
+SLOTS = LEASES + 3
+"""Also the newest version, the one that the trainer has pinned, and the one that it is writing: it never waits."""
+
 STATUS_OFFSET = PAGE
 STATUS_BYTES = 8 * PAGE
 STATUS_LIMIT = STATUS_BYTES - 24
@@ -35,30 +43,28 @@ class Word(IntEnum):
     """Written last by `StoreWriter.format`: 1 when everything else is in place."""
     NEWEST = 5
     """version * SLOTS + slot of the newest complete publication; 0 before the first."""
-    READING = 16
-    """1 + the slot that the server is copying; 0 when it copies none."""
     READ_VERSION = 17
-    """The newest version that the server has copied for somebody."""
+    """The newest version that the server has leased for somebody."""
     BYTES_SENT = 18
     PAYLOAD_SENT = 19
     REQUESTS = 20
     REFUSALS = 21
     SERVER_STARTS = 22
+    LEASED = 32
+    """The first of one word for each slot: 1 while the server uses its version."""
 
 
 class SlotWord(IntEnum):
     """Index of each word in a slot's header."""
 
-    SEQUENCE = 0
-    """Odd while the slot is being written."""
-    VERSION = 1
-    STEP = 2
-    SAMPLES = 3
-    LOSS = 4
+    VERSION = 0
+    STEP = 1
+    SAMPLES = 2
+    LOSS = 3
     """Bits of a double."""
-    FINAL = 5
-    DIGEST = 6
-    PUBLISHED = 7
+    FINAL = 4
+    DIGEST = 5
+    PUBLISHED = 6
     """Bits of a double: seconds of the machine's monotonic clock."""
 
 
@@ -76,11 +82,20 @@ class Layout:
     @property
     def slot_bytes(self) -> int:
         """Bytes from one slot to the next."""
-        return padded(4 * self.elements)
+        return padded(4 * self.elements) + padded(8 * self.shards)
+
+    @property
+    def shards(self) -> int:
+        """Shards of one vector."""
+        return -(-self.elements // SHARD_ELEMENTS)
 
     def slot_offset(self, slot: int) -> int:
         """First byte of a slot's vector."""
         return SPEC_OFFSET + padded(self.spec_bytes) + slot * self.slot_bytes
+
+    def digests_offset(self, slot: int) -> int:
+        """First byte of the digests of a slot's shards."""
+        return self.slot_offset(slot) + padded(4 * self.elements)
 
     @property
     def total_bytes(self) -> int:

@@ -1,20 +1,19 @@
-"""The server's end of the store: private copies of whole versions, their digests checked.
-
-Weights are read with `preadv`, not mapped: the server's resident memory holds its copies and nothing else.
-"""
+"""The server's end of the store: whole versions where they lie, leased for as long as anything refers to them."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import struct
+import weakref
 
+import numpy as np
 import xxhash
 
-from p2pdl.spec import SHARD_ELEMENTS, Snapshot, SnapshotInfo, combine_digests, shard_digest
-from p2pdl.store.buffers import VectorBuffers
+from p2pdl.spec import Snapshot, SnapshotInfo, combine_digests
 from p2pdl.store.layout import (
     HEADER_BYTES,
+    LEASES,
     PAGE,
     SLOT_HEADER_BYTES,
     SLOT_HEADER_OFFSET,
@@ -28,11 +27,8 @@ from p2pdl.store.layout import (
 )
 from p2pdl.types import Float32Vector
 
-BUFFERS = 3
-"""Versions in memory: the two that a server holds, and one whose last parts are still being sent."""
-
 ATTEMPTS = 3
-"""How often a version is read again when the writer overtakes."""
+"""How often a version is leased, or the status read, again when the writer overtakes."""
 
 
 class StoreReader:
@@ -46,12 +42,14 @@ class StoreReader:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, HEADER_BYTES)
         self._header = memoryview(self._map)[:PAGE].cast("Q")
-        self._buffers: VectorBuffers | None = None
-        self._wanted_buffer = False
+        self._store: mmap.mmap | None = None
+        self._leases: dict[int, weakref.ref[Float32Vector]] = {}
+        self._wanted_lease = False
 
     def take_over(self) -> None:
-        """Become the reader that serves the store, in place of one that may have died in the middle of a copy."""
-        self._header[Word.READING] = 0
+        """Become the reader that serves the store, in place of one that may have died with leases."""
+        for slot in range(SLOTS):
+            self._header[Word.LEASED + slot] = 0
         self.count(Word.SERVER_STARTS)
 
     @property
@@ -76,32 +74,31 @@ class StoreReader:
 
     @property
     def is_starved(self) -> bool:
-        """True while a new version cannot be read because every buffer is still being sent to somebody."""
-        return self._wanted_buffer and self._buffers is not None and self._buffers.is_exhausted
+        """True while a new version cannot be leased because so many others are still being sent to somebody."""
+        return self._wanted_lease and len(self._used()) >= LEASES
 
     def load(self) -> Snapshot | None:
-        """A private copy of the newest version.
+        """The newest version, which stays as it is while anything refers to its vector or a slice of it.
 
         Returns:
-            The version, its vector read-only; None if there is none, or the writer was always faster, or died in the
-            middle of one, or there is no memory for it now.
+            The version, its vector read-only; None if there is none, or the writer was always faster, or as many
+            versions as may be are in use.
         """
         for _ in range(ATTEMPTS):
             newest = self._header[Word.NEWEST] if self.is_ready else 0
             if not newest:
                 return None
             slot = newest % SLOTS
-            vector = self._vector()
-            if vector is None:
+            used = self._used()
+            self._wanted_lease = slot not in used and len(used) >= LEASES
+            if self._wanted_lease:
                 return None
-            self._header[Word.READING] = slot + 1
-            try:
-                snapshot = self._copy(slot, vector)
-            finally:
-                self._header[Word.READING] = 0
-            if snapshot is not None and snapshot.info.version == newest // SLOTS:
-                self._header[Word.READ_VERSION] = snapshot.info.version
-                return snapshot
+            self._header[Word.LEASED + slot] = 1
+            # Still the newest, after it has been leased: the writer has not begun to write over it, and will not.
+            if self._header[Word.NEWEST] == newest:
+                return self._snapshot(slot, newest // SLOTS, used.get(slot))
+            if slot not in used:
+                self._header[Word.LEASED + slot] = 0
         return None
 
     def status(self) -> bytes | None:
@@ -129,41 +126,42 @@ class StoreReader:
         return self._header[word]
 
     def close(self) -> None:
-        """Unmap the header."""
+        """Unmap the header; the weights are unmapped when nothing refers to them any more."""
         self._header.release()
         self._map.close()
+        self._store = None
 
-    def _vector(self) -> Float32Vector | None:
-        if self._buffers is None:
-            self._buffers = VectorBuffers(self._header[Word.ELEMENTS], BUFFERS)
-        vector = self._buffers.take()
-        self._wanted_buffer = vector is None
-        return vector
+    def _used(self) -> dict[int, Float32Vector]:
+        """The leased vectors by slot; leases to which nothing refers any more are ended."""
+        used = {slot: vector for slot, lease in self._leases.items() if (vector := lease()) is not None}
+        for slot in self._leases.keys() - used.keys():
+            # Here and not when the last reference goes: that is in a thread of the transport.
+            self._header[Word.LEASED + slot] = 0
+            del self._leases[slot]
+        return used
 
-    def _copy(self, slot: int, vector: Float32Vector) -> Snapshot | None:
-        first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8
-        before = list(self._header[first : first + len(SlotWord)])
+    def _snapshot(self, slot: int, version: int, vector: Float32Vector | None) -> Snapshot | None:
         layout = Layout(self._header[Word.ELEMENTS], self._header[Word.SPEC_BYTES])
-        digests = []
-        for start in range(0, vector.size, SHARD_ELEMENTS):
-            shard = vector[start : start + SHARD_ELEMENTS]
-            if os.preadv(self._descriptor, [shard.data], layout.slot_offset(slot) + 4 * start) != shard.nbytes:
-                return None
-            # Hashed at once, while the shard is still in the processor's cache.
-            digests.append(shard_digest(shard))
-        if list(self._header[first : first + len(SlotWord)]) != before or before[SlotWord.SEQUENCE] % 2:
+        if self._store is None:
+            self._store = mmap.mmap(self._descriptor, layout.total_bytes, prot=mmap.PROT_READ)
+        if vector is None:
+            # Slices refer to this array and not to the memory below it: when it has gone, they all have.
+            vector = np.frombuffer(self._store, np.float32, layout.elements, layout.slot_offset(slot))
+            self._leases[slot] = weakref.ref(vector)
+        digests = np.frombuffer(self._store, np.uint64, layout.shards, layout.digests_offset(slot)).tolist()
+        first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8
+        words = list(self._header[first : first + len(SlotWord)])
+        if words[SlotWord.VERSION] != version or combine_digests(digests) != words[SlotWord.DIGEST]:
             return None
-        if combine_digests(digests) != before[SlotWord.DIGEST]:
-            return None
-        vector.flags.writeable = False
+        self._header[Word.READ_VERSION] = version
         info = SnapshotInfo(
-            version=before[SlotWord.VERSION],
-            step=before[SlotWord.STEP],
-            samples=before[SlotWord.SAMPLES],
-            loss=double(before[SlotWord.LOSS]),
-            final=bool(before[SlotWord.FINAL]),
-            digest=before[SlotWord.DIGEST],
-            published=double(before[SlotWord.PUBLISHED]),
+            version=version,
+            step=words[SlotWord.STEP],
+            samples=words[SlotWord.SAMPLES],
+            loss=double(words[SlotWord.LOSS]),
+            final=bool(words[SlotWord.FINAL]),
+            digest=words[SlotWord.DIGEST],
+            published=double(words[SlotWord.PUBLISHED]),
         )
         return Snapshot(info, vector, tuple(digests))
 

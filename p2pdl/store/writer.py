@@ -13,10 +13,11 @@ import xxhash
 
 from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.errors import StoreError
-from p2pdl.spec import WeightSpec, vector_digest
+from p2pdl.spec import WeightSpec, combine_digests, shard_digests
 from p2pdl.store import memory
 from p2pdl.store.layout import (
     HEADER_BYTES,
+    MAGIC,
     PAGE,
     SLOT_HEADER_BYTES,
     SLOT_HEADER_OFFSET,
@@ -89,12 +90,17 @@ class StoreWriter:
             raise StoreError("this store was made for another model")
         self._map = mmap.mmap(descriptor, layout.total_bytes)
         self._header = memoryview(self._map)[:PAGE].cast("Q")
+        if self._header[Word.MAGIC] != MAGIC:
+            raise StoreError("this is no store of this version of p2pdl")
         stored = self._map[SPEC_OFFSET : SPEC_OFFSET + self._header[Word.SPEC_BYTES]]
         if self._header[Word.READY] and stored != rows:
             raise StoreError("this store was made for another model")
         self._map[SPEC_OFFSET : SPEC_OFFSET + len(rows)] = rows
         self._slots = [
             np.frombuffer(self._map, np.float32, spec.size, layout.slot_offset(slot)) for slot in range(SLOTS)
+        ]
+        self._digests = [
+            np.frombuffer(self._map, np.uint64, layout.shards, layout.digests_offset(slot)) for slot in range(SLOTS)
         ]
         self._version = self._header[Word.NEWEST] // SLOTS
         self._pinned: int | None = None
@@ -110,7 +116,7 @@ class StoreWriter:
 
     @property
     def newest_was_read(self) -> bool:
-        """True if the server has copied the newest version for somebody, or there is none yet."""
+        """True if the server has leased the newest version for somebody, or there is none yet."""
         return self._header[Word.READ_VERSION] >= self._version
 
     def counter(self, word: Word) -> int:
@@ -125,7 +131,7 @@ class StoreWriter:
         samples: int,
         loss: float,
         final: bool = False,
-    ) -> int | None:
+    ) -> int:
         """Publish a new version.
 
         Args:
@@ -136,13 +142,10 @@ class StoreWriter:
             final: True for the last weights of a finished node.
 
         Returns:
-            The version, or None if every slot is the newest, being read or pinned: this one is skipped.
+            The version.
         """
         slot = self._free_slot()
-        if slot is None:
-            return None
         words = self._slot_words(slot)
-        words[SlotWord.SEQUENCE] |= 1
         vector = self._slots[slot]
         fill(vector)
         self._version += 1
@@ -151,9 +154,10 @@ class StoreWriter:
         words[SlotWord.SAMPLES] = samples
         words[SlotWord.LOSS] = bits(loss)
         words[SlotWord.FINAL] = int(final)
-        words[SlotWord.DIGEST] = vector_digest(vector)
+        # For the server, which then need not read what it sends.
+        self._digests[slot][:] = digests = shard_digests(vector)
+        words[SlotWord.DIGEST] = combine_digests(digests)
         words[SlotWord.PUBLISHED] = bits(self._clock.now())
-        words[SlotWord.SEQUENCE] += 1
         self._header[Word.NEWEST] = self._version * SLOTS + slot
         return self._version
 
@@ -177,14 +181,16 @@ class StoreWriter:
     def close(self) -> None:
         """Unmap the store, as soon as no pinned vector is in use any more."""
         self._slots.clear()
+        self._digests.clear()
         self._header.release()
         del self._map
 
-    def _free_slot(self) -> int | None:
+    def _free_slot(self) -> int:
         newest = self._header[Word.NEWEST] % SLOTS if self._header[Word.NEWEST] else None
-        reading = self._header[Word.READING] - 1
-        taken = {newest, reading, self._pinned}
-        return next((slot for slot in range(SLOTS) if slot not in taken), None)
+        # The server leases no version but the newest: what is free here stays so while it is written.
+        return next(
+            slot for slot in range(SLOTS) if slot not in (newest, self._pinned) and not self._header[Word.LEASED + slot]
+        )
 
     def _slot_words(self, slot: int) -> memoryview:
         first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8

@@ -1,13 +1,14 @@
 """A Keras model's weights as the flat vector of its WeightSpec: copied out, merged and replaced without detours.
 
 Nothing here goes through `get_weights` or `set_weights`: tensors of the processor are views of the vector's memory
-(DLPack), and a merge is one compiled function over all variables.
+(DLPack), and a merge is one kernel of TensorFlow for each variable.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -18,6 +19,31 @@ from p2pdl.spec import WeightSpec
 from p2pdl.types import Float32Vector
 
 _NUMBER = re.compile(r"_\d+(?=/|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One variable, with what would otherwise be looked up in every exchange.
+
+    Attributes:
+        span: Its elements in the vector.
+        shape: Its shape.
+        handle: The resource behind it, which stays the same while the model lives.
+        dtype: Its type; the vector is float32.
+        trainable: False for statistics.
+        tensor: Its elements of the inbox.
+    """
+
+    span: slice
+    shape: tuple[int, ...]
+    handle: tf.Tensor
+    dtype: tf.DType
+    trainable: bool
+    tensor: tf.Tensor
+
+    def read(self) -> tf.Tensor:
+        """The variable's value, without a copy."""
+        return tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.dtype)
 
 
 class ModelWeights:
@@ -34,24 +60,30 @@ class ModelWeights:
     def __init__(self, model: keras.Model, inbox: Float32Vector) -> None:
         self.spec = spec_of(model)
         self._variables = exchanged(model)
-        self._trainable = np.array([place.trainable for place in self.spec.variables])
-        self._on_processor = all("CPU" in variable.value.device for variable in self._variables)
         self._inbox = inbox
-        self._views = [_view(inbox, variable) for variable in self.spec.variables]
-        # Made once: a tensor over the inbox's memory shows whatever has arrived there.
-        self._tensors = [tf.experimental.dlpack.from_dlpack(view.__dlpack__()) for view in self._views]
-        self._merge_all = tf.function(self._merge_step, autograph=False, jit_compile=False)
-        self._assign_all = tf.function(self._assign_step, autograph=False, jit_compile=False)
+        self._places = [
+            _Place(
+                place.span,
+                place.shape,
+                variable.value.handle,
+                variable.value.dtype,
+                place.trainable,
+                # Made once: a tensor over the inbox's memory shows whatever has arrived there.
+                tf.experimental.dlpack.from_dlpack(inbox[place.span].reshape(place.shape).__dlpack__()),
+            )
+            for place, variable in zip(self.spec.variables, self._variables, strict=True)
+        ]
+        self._in_place = all("CPU" in variable.value.device for variable in self._variables)
 
     def copy_to(self, vector: Float32Vector) -> None:
         """Write every variable into a vector of the spec's layout; the padding is left alone."""
-        for place, variable in zip(self.spec.variables, self._variables, strict=True):
-            tensor = variable.value.read_value()
-            if self._on_processor and variable.dtype == "float32":
-                values = np.from_dlpack(tensor)
+        for place in self._places:
+            tensor = place.read()
+            if self._in_place and place.dtype == tf.float32:
+                values = np.asarray(memoryview(tensor))
             else:
                 values = tensor.numpy().astype(np.float32)
-            np.copyto(_view(vector, place), values)
+            np.copyto(vector[place.span].reshape(place.shape), values)
 
     def merge_difference(self, weight: float, arrived: np.ndarray | None = None) -> None:
         """Merge what lies in the inbox: `x += weight * inbox`, for statistics `x += weight * (inbox - x)`.
@@ -63,14 +95,23 @@ class ModelWeights:
             arrived: For each variable whether it has arrived; statistics that have not stay as they are. All have
                 where None. Of what is trained, the inbox holds 0 where nothing has arrived.
         """
-        shares = np.full(len(self._variables), weight, np.float32)
-        if arrived is not None:
-            shares[~arrived & ~self._trainable] = 0.0
-        self._merge_all(tf.constant(shares), self._tensors)
+        rates = {dtype: tf.constant(-weight, dtype) for dtype in {place.dtype for place in self._places}}
+        for number, place in enumerate(self._places):
+            change = place.tensor
+            if not place.trainable:
+                if arrived is not None and not arrived[number]:
+                    continue
+                change -= tf.cast(place.read(), tf.float32)
+            if place.dtype != tf.float32:
+                change = tf.cast(change, place.dtype)
+            # One pass over the memory, in place, by all threads: a step of descent along the change, backwards.
+            tf.raw_ops.ResourceApplyGradientDescent(var=place.handle, alpha=rates[place.dtype], delta=change)
 
     def adopt(self) -> None:
         """Replace every variable by the inbox."""
-        self._assign_all(self._tensors)
+        for variable, place in zip(self._variables, self._places, strict=True):
+            # Assigning the tensor itself would make the variable share the inbox's memory.
+            variable.value.assign(tf.cast(tf.raw_ops.DeepCopy(x=place.tensor), place.dtype))
 
     def assign(self, vector: Float32Vector) -> None:
         """Replace every variable by a vector of the spec's layout."""
@@ -78,20 +119,9 @@ class ModelWeights:
         self.adopt()
 
     def warm_up(self) -> None:
-        """Compile now what the first merge would otherwise wait for; with weight 0 it changes nothing."""
+        """Make now the kernels that the first merge would otherwise wait for; with weight 0 it changes nothing."""
         self._inbox[:] = 0
         self.merge_difference(0.0)
-
-    def _merge_step(self, shares: tf.Tensor, tensors: list[tf.Tensor]) -> None:
-        weights = tf.unstack(shares)
-        for place, variable, tensor, weight in zip(self.spec.variables, self._variables, tensors, weights, strict=True):
-            change = tensor if place.trainable else tensor - tf.cast(variable.value, tf.float32)
-            variable.value.assign_add(tf.cast(weight * change, variable.dtype))
-
-    def _assign_step(self, tensors: list[tf.Tensor]) -> None:
-        for variable, tensor in zip(self._variables, tensors, strict=True):
-            # Assigning the tensor itself would make the variable share the inbox's memory.
-            variable.value.assign(tf.cast(tf.raw_ops.DeepCopy(x=tensor), variable.dtype))
 
 
 def exchanged(model: keras.Model) -> list[keras.Variable]:
@@ -122,7 +152,3 @@ def spec_of(model: keras.Model) -> WeightSpec:
     if not rows:
         raise ModelUnavailable(f"the model {model.name!r} has no weights to exchange")
     return WeightSpec.layout(rows)
-
-
-def _view(vector: Float32Vector, variable) -> Float32Vector:
-    return vector[variable.span].reshape(variable.shape)

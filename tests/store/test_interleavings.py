@@ -1,7 +1,7 @@
 """Writer, reader and their deaths in any order: what is loaded is exactly one published version, or nothing.
 
-Every access of the reader to the header, and every moment between two shards, may be interrupted by publications;
-every publication may be interrupted by loads. A shard has 32 elements here, so that a small vector has several.
+Every access of the reader to the header may be interrupted by publications; every publication may be interrupted by
+loads. What is leased is left as it is.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from p2pdl import spec as spec_module
-from p2pdl.spec import Snapshot, shard_digest
+from p2pdl.spec import Snapshot
 from p2pdl.store import memory
-from p2pdl.store import reader as reader_module
-from p2pdl.store.layout import SLOTS, Word
+from p2pdl.store.layout import LEASES, SLOTS, Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.store.writer import StoreWriter
 from p2pdl.types import Float32Vector
@@ -68,10 +66,6 @@ class InterruptingClock:
 class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(spec_module, "SHARD_ELEMENTS", SHARD)
-        self.patch.setattr(reader_module, "SHARD_ELEMENTS", SHARD)
-        self.patch.setattr(reader_module, "shard_digest", self.interrupted_digest)
         self.descriptor = memory.create()
         self.clock = InterruptingClock()
         self.writer = StoreWriter(self.descriptor, SPEC, self.clock)
@@ -82,15 +76,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.filled = 0
         self.damaged = False
         self.pinned: tuple[int, Float32Vector, Float32Vector] | None = None
+        self.held: list[Snapshot] = []
 
     def teardown(self) -> None:
-        if not hasattr(self, "patch"):
+        if not hasattr(self, "descriptor"):
             return
         self.pinned = None
+        self.held.clear()
         self.reader.close()
         self.writer.close()
         os.close(self.descriptor)
-        self.patch.undo()
 
     def new_reader(self) -> StoreReader:
         reader = StoreReader(self.descriptor)
@@ -109,15 +104,11 @@ class StoreMachine(RuleBasedStateMachine):
             case "fail":
                 self.fail_once()
 
-    def interrupted_digest(self, shard: Float32Vector) -> int:
-        self.interrupt()
-        return shard_digest(shard)
-
     # What the writer does.
 
     def taken(self) -> set[int]:
         words = self.writer._header
-        taken = {words[Word.READING] - 1} & set(range(SLOTS))
+        taken = {slot for slot in range(SLOTS) if words[Word.LEASED + slot]}
         if self.newest:
             taken.add(words[Word.NEWEST] % SLOTS)
         if self.pinned:
@@ -133,13 +124,11 @@ class StoreMachine(RuleBasedStateMachine):
         version = self.writer.publish(
             lambda target: np.copyto(target, vector), step=self.filled, samples=self.filled, loss=self.filled / 2
         )
-        assert (version is None) == (len(taken) == SLOTS)
         for slot, content in before.items():
             np.testing.assert_array_equal(self.writer._slots[slot], content)
-        if version is not None:
-            assert version == self.newest + 1
-            self.newest, self.damaged = version, False
-            self.published[version] = vector
+        assert version == self.newest + 1
+        self.newest, self.damaged = version, False
+        self.published[version] = vector
         self.plan = plan
 
     def fail_once(self) -> None:
@@ -147,9 +136,8 @@ class StoreMachine(RuleBasedStateMachine):
             target[: SHARD + 5] = -1
             raise MemoryError
 
-        if len(self.taken()) < SLOTS:
-            with pytest.raises(MemoryError):
-                self.writer.publish(fill, step=0, samples=0, loss=0.0)
+        with pytest.raises(MemoryError):
+            self.writer.publish(fill, step=0, samples=0, loss=0.0)
 
     @rule()
     def publish(self) -> None:
@@ -172,8 +160,6 @@ class StoreMachine(RuleBasedStateMachine):
                 load()
             np.copyto(target, vector)
 
-        if len(self.taken()) == SLOTS:
-            return
         self.filled += 1
         vector = np.arange(SPEC.size, dtype=np.float32) + 1000 * self.filled
         self.clock.interrupt = load if moment == "clock" else lambda: None
@@ -192,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
             if moment == "fill":
                 die()
 
-        if moment != "before" and len(self.taken()) < SLOTS:
+        if moment != "before":
             self.clock.interrupt = die
             with pytest.raises(Killed):
                 self.writer.publish(fill, step=0, samples=0, loss=0.0)
@@ -215,36 +201,45 @@ class StoreMachine(RuleBasedStateMachine):
         self.writer.unpin()
         self.pinned = None
 
-    @rule(slot=st.integers(0, SLOTS - 1), place=st.integers(0, SPEC.size - 1), bit=st.integers(0, 31))
-    def slot_is_damaged(self, slot: int, place: int, bit: int) -> None:
-        if self.pinned and self.pinned[0] == slot:
-            return
-        self.writer._slots[slot].view(np.uint32)[place] ^= np.uint32(1 << bit)
-        # A second flip of the same bit would mend it: only a publication is trusted to.
-        if self.newest and slot == self.writer._header[Word.NEWEST] % SLOTS:
-            self.writer._slots[slot][:] = -3
-            self.damaged = True
+    @precondition(lambda self: self.newest)
+    @rule()
+    def digests_are_damaged(self) -> None:
+        self.writer._digests[self.writer._header[Word.NEWEST] % SLOTS][0] ^= np.uint64(1 + self.filled)
+        self.damaged = True
 
     # What the reader does.
 
     def check(self, snapshot: Snapshot | None, oldest: int, newest: int) -> None:
         """The load was of one version from `oldest` to `newest`, or of none for a reason."""
         if snapshot is None:
-            assert newest == 0 or self.damaged or newest > oldest
+            assert newest == 0 or self.damaged or newest > oldest or self.is_starved()
             return
+        self.held.append(snapshot)
         info = snapshot.info
         assert max(oldest, 1) <= info.version <= newest
         np.testing.assert_array_equal(snapshot.vector, self.published[info.version])
         filled = int(snapshot.vector[0]) // 1000
         assert (info.step, info.samples, info.loss, info.published) == (filled, filled, filled / 2, 1.0)
 
+    def is_starved(self) -> bool:
+        """True if as many versions as may be are in use, and the newest is not among them."""
+        versions = {snapshot.info.version for snapshot in self.held}
+        return len(versions) >= LEASES and self.newest not in versions
+
     @rule()
     def load(self) -> None:
+        starved = self.is_starved()
         snapshot = self.reader.load()
+        assert (snapshot is None) == (self.newest == 0 or self.damaged or starved)
+        assert self.newest == 0 or self.reader.is_starved == starved
         self.check(snapshot, self.newest, self.newest)
-        assert (snapshot is None) == (self.newest == 0 or self.damaged)
         if snapshot is not None:
             assert self.writer.newest_was_read
+
+    @precondition(lambda self: self.held)
+    @rule(place=st.integers(0, 100))
+    def release(self, place: int) -> None:
+        self.held.pop(place % len(self.held))
 
     @rule(plan=PLANS)
     def load_in_mid_of_which_things_happen(self, plan: list[str]) -> None:
@@ -256,22 +251,20 @@ class StoreMachine(RuleBasedStateMachine):
             return
         self.check(snapshot, oldest, self.newest)
 
-    @precondition(lambda self: self.newest)
     @rule()
-    def reader_is_killed_in_mid_load(self) -> None:
-        self.writer._header[Word.READING] = 1 + self.writer._header[Word.NEWEST] % SLOTS
-
-    @rule()
-    def reader_is_started_again(self) -> None:
+    def reader_is_killed_and_started_again(self) -> None:
+        self.held.clear()
         self.reader.close()
         self.reader = self.new_reader()
-        assert self.writer._header[Word.READING] == 0
+        assert not any(self.writer._header[Word.LEASED + slot] for slot in range(SLOTS))
 
     @invariant()
-    def newest_is_known_and_pinned_is_untouched(self) -> None:
+    def newest_is_known_and_what_is_pinned_or_leased_is_untouched(self) -> None:
         assert self.reader.newest_version() == (self.newest or None)
         if self.pinned:
             np.testing.assert_array_equal(self.pinned[1], self.pinned[2])
+        for snapshot in self.held:
+            np.testing.assert_array_equal(snapshot.vector, self.published[snapshot.info.version])
 
 
 StoreMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from p2pdl.errors import StoreError, StoreTooLarge
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.store import memory
-from p2pdl.store.layout import HEADER_BYTES, PAGE, STATUS_LIMIT, Layout, SlotWord, Word, padded
+from p2pdl.store.layout import HEADER_BYTES, PAGE, SLOTS, STATUS_LIMIT, Layout, SlotWord, Word, padded
 from p2pdl.store.reader import StoreReader
 from p2pdl.store.writer import StatusWriter, StoreWriter
 from tests.stores import dense_spec, new_store, open_stores, publish, random_vector, writing
@@ -91,7 +91,7 @@ def test_writer_memory_too_small_is_an_error_with_the_size(code: int, monkeypatc
     with new_store() as descriptor:
         monkeypatch.setattr(os, "posix_fallocate", refuse(code), raising=False)
         spec = dense_spec(20_000_000)
-        with pytest.raises(StoreTooLarge, match=f"needs 229 MiB.*{re.escape(os.strerror(code))}") as caught:
+        with pytest.raises(StoreTooLarge, match=f"needs 382 MiB.*{re.escape(os.strerror(code))}") as caught:
             StoreWriter(descriptor, spec)
         assert "smaller model" in caught.value.remedy
         monkeypatch.undo()
@@ -162,10 +162,12 @@ def test_second_writer_after_one_that_died_while_laying_out_begins_anew() -> Non
 def test_layout_parts_lie_apart_and_fit_the_words() -> None:
     layout = Layout(1000, 5000)
     assert layout.slot_offset(0) == HEADER_BYTES + 8192
-    assert [layout.slot_offset(slot) % PAGE for slot in range(3)] == [0, 0, 0]
-    assert layout.slot_bytes == 4096 and layout.total_bytes == layout.slot_offset(2) + 4096
+    assert [layout.slot_offset(slot) % PAGE for slot in range(SLOTS)] == [0] * SLOTS
+    assert layout.digests_offset(1) == layout.slot_offset(1) + 4096 == layout.slot_offset(2) - 4096
+    assert layout.total_bytes == layout.slot_offset(SLOTS - 1) + 8192
+    assert [Layout(elements, 0).shards for elements in (1, SHARD_ELEMENTS, SHARD_ELEMENTS + 1)] == [1, 1, 2]
     assert [padded(nbytes) for nbytes in (0, 1, 4096, 4097)] == [0, 4096, 4096, 8192]
-    assert 8 * max(Word) < 1024 and 8 * max(SlotWord) < 128
+    assert 8 * (max(Word) + SLOTS) <= 1024 and 8 * max(SlotWord) < 128
 
 
 def test_status_is_read_as_written_and_the_last_one_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -10,9 +11,8 @@ import pytest
 from p2pdl.clock import VirtualClock
 from p2pdl.errors import StoreError
 from p2pdl.spec import SHARD_ELEMENTS, shard_digests, vector_digest
-from p2pdl.store.buffers import VectorBuffers
-from p2pdl.store.layout import SLOTS, Word
-from p2pdl.store.reader import BUFFERS, StoreReader
+from p2pdl.store.layout import LEASES, SLOTS, Word
+from p2pdl.store.reader import StoreReader
 from p2pdl.store.writer import StoreWriter
 from p2pdl.types import Float32Vector
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
@@ -61,7 +61,7 @@ def test_load_before_the_first_publication_is_none() -> None:
         reader.close()
 
 
-def test_load_is_a_private_copy_that_cannot_be_written() -> None:
+def test_load_stays_as_it_is_and_cannot_be_written() -> None:
     spec = dense_spec(40)
     first = random_vector(spec.size, seed=1)
     with new_store() as descriptor, writing(descriptor, spec) as writer:
@@ -85,21 +85,26 @@ def test_spec_rows_are_readable_byte_for_byte() -> None:
         reader.close()
 
 
-def test_publish_while_newest_is_read_uses_the_other_slots_and_pinning_blocks_the_last() -> None:
+def test_publish_finds_a_slot_whatever_is_leased_and_pinned() -> None:
     spec = dense_spec(16)
     with new_store() as descriptor, writing(descriptor, spec) as writer:
         reader = StoreReader(descriptor)
-        first = random_vector(spec.size, 1)
-        publish(writer, first)
+        vectors = [random_vector(spec.size, seed) for seed in range(12)]
+        publish(writer, vectors[0])
         pinned = writer.pin_newest()
-        publish(writer, random_vector(spec.size, 2))
-        reader._header[Word.READING] = 1 + reader._header[Word.NEWEST] % SLOTS
-        assert publish(writer, random_vector(spec.size, 3)) == 3
-        assert publish(writer, random_vector(spec.size, 4)) is None
-        np.testing.assert_array_equal(pinned, first)
-        assert reader.newest_version() == 3
+        leased = []
+        for number in range(1, 1 + LEASES):
+            publish(writer, vectors[number])
+            leased.append(reader.load())
+        for number in range(1 + LEASES, 12):
+            assert publish(writer, vectors[number]) == number + 1
+            assert reader.load() is None
+        np.testing.assert_array_equal(pinned, vectors[0])
+        for number, snapshot in enumerate(leased, start=1):
+            assert snapshot is not None
+            np.testing.assert_array_equal(snapshot.vector, vectors[number])
+        assert reader.newest_version() == 12
         writer.unpin()
-        assert publish(writer, random_vector(spec.size, 5)) == 4
         del pinned
         reader.close()
 
@@ -150,17 +155,19 @@ def test_publish_fill_that_raises_leaves_the_newest_version_served() -> None:
         reader.close()
 
 
-def test_take_over_frees_the_slot_that_a_dead_reader_held() -> None:
+def test_take_over_ends_the_leases_of_a_dead_reader() -> None:
     spec = dense_spec(16)
     with new_store() as descriptor, writing(descriptor, spec) as writer:
         publish(writer, random_vector(spec.size))
         dead = StoreReader(descriptor)
-        dead._header[Word.READING] = 1 + dead._header[Word.NEWEST] % SLOTS
+        leased = dead.load()
         onlooker = StoreReader(descriptor)
-        assert onlooker.counter(Word.READING) == 1
+        assert sum(onlooker.counter(Word.LEASED + slot) for slot in range(SLOTS)) == 1
         reader = StoreReader(descriptor)
         reader.take_over()
-        assert (writer.counter(Word.READING), writer.counter(Word.SERVER_STARTS)) == (0, 1)
+        assert [writer.counter(Word.LEASED + slot) for slot in range(SLOTS)] == [0] * SLOTS
+        assert writer.counter(Word.SERVER_STARTS) == 1
+        del leased
         for each in (dead, onlooker, reader):
             each.close()
 
@@ -176,36 +183,59 @@ def test_counters_of_the_server_are_seen_by_the_trainer() -> None:
         reader.close()
 
 
-def test_buffers_are_used_again_only_when_no_slice_is_left() -> None:
-    buffers = VectorBuffers(8, 2)
-    first, second = buffers.take(), buffers.take()
-    assert first is not None and second is not None and buffers.take() is None and buffers.is_exhausted
-    piece = first[2:4]
-    address = first.ctypes.data
-    del first
-    assert buffers.take() is None
-    frame = memoryview(piece)
-    del piece
-    assert buffers.take() is None
-    del frame
-    again = buffers.take()
-    assert again is not None and again.ctypes.data == address and buffers.take() is None
-
-
-def test_reader_whose_buffers_are_all_in_use_waits_for_one() -> None:
+def test_lease_lasts_until_no_slice_and_no_frame_is_left() -> None:
     spec = dense_spec(40)
     with new_store() as descriptor, writing(descriptor, spec) as writer:
         reader = StoreReader(descriptor)
         held = []
-        for number in range(BUFFERS):
+        for number in range(LEASES):
             publish(writer, random_vector(spec.size, seed=number))
             held.append(reader.load())
         publish(writer, random_vector(spec.size, seed=99))
         assert None not in held and reader.load() is None and reader.is_starved
-        np.testing.assert_array_equal(held[0].vector, random_vector(spec.size, seed=0))
-        held.pop(0)
+        piece = held.pop(0).vector[2:4]
+        assert reader.load() is None and reader.is_starved
+        frame = memoryview(piece)
+        del piece
+        assert reader.load() is None and reader.is_starved
+        np.testing.assert_array_equal(frame, random_vector(spec.size, seed=0)[2:4])
+        del frame
         assert not reader.is_starved
         snapshot = reader.load()
-        assert snapshot is not None and snapshot.info.version == BUFFERS + 1
+        assert snapshot is not None and snapshot.info.version == LEASES + 1
         np.testing.assert_array_equal(snapshot.vector, random_vector(spec.size, seed=99))
         reader.close()
+
+
+def test_load_twice_is_one_lease() -> None:
+    with new_store() as descriptor, writing(descriptor, dense_spec(40)) as writer:
+        reader = StoreReader(descriptor)
+        publish(writer, random_vector(48))
+        first, second = reader.load(), reader.load()
+        assert first is not None and second is not None and first.vector is second.vector
+        del first
+        publish(writer, random_vector(48, seed=1))
+        third = reader.load()
+        assert third is not None and third.info.version == 2
+        np.testing.assert_array_equal(second.vector[:40], random_vector(48)[:40])
+        reader.close()
+
+
+def test_load_refuses_digests_that_are_not_the_version_s() -> None:
+    with new_store() as descriptor, writing(descriptor, dense_spec(40)) as writer:
+        reader = StoreReader(descriptor)
+        publish(writer, random_vector(48))
+        for digests in writer._digests:
+            digests[0] ^= np.uint64(1)
+        del digests
+        assert reader.load() is None
+        publish(writer, random_vector(48))
+        assert reader.load() is not None
+        reader.close()
+
+
+def test_store_of_another_version_of_the_program_is_refused() -> None:
+    with new_store() as descriptor:
+        os.pwrite(descriptor, b"p2pdl\0\0\1", 8 * Word.MAGIC)
+        with pytest.raises(StoreError, match="no store of this version"):
+            StoreWriter(descriptor, dense_spec(40))
