@@ -201,7 +201,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.writer.unpin()
         self.pinned = None
 
-    @precondition(lambda self: self.newest)
+    @precondition(lambda self: self.newest and not self.damaged)
     @rule()
     def digests_are_damaged(self) -> None:
         self.writer._digests[self.writer._header[Word.NEWEST] % SLOTS][0] ^= np.uint64(1 + self.filled)
