@@ -13,12 +13,16 @@ from p2pdl.cli.options import config_option, configuration_of, json_option, set_
 from p2pdl.cli.tables import output, table
 from p2pdl.config import Configuration
 from p2pdl.node.choice import is_local
+from p2pdl.node.exchange_cost import exchange_cost
 from p2pdl.node.inspection import Inspection, inspect
 from p2pdl.protocol.deadlines import PULL_BOUNDS
 from p2pdl.types import JsonObject
 
 LINKS = (10.0, 50.0, 100.0, 300.0, 1000.0)
 """Mbit/s."""
+
+USUAL_LINK = 100.0
+"""Mbit/s: what an exchange is said to take in one line."""
 
 
 @click.command("check", short_help=COMMANDS["check"])
@@ -50,7 +54,7 @@ def command(file: str | None, overrides: tuple[str, ...], links: tuple[float, ..
 
 def _findings(configuration: Configuration, inspection: Inspection, links: Sequence[float]) -> JsonObject:
     gossip = configuration.gossip
-    pulls = gossip.peers if gossip.topology == "random" else 1
+    cost = exchange_cost(gossip, configuration.compress, inspection.exchange_nbytes // 4)
     return {
         "file": str(configuration.file),
         "cluster": configuration.cluster.name,
@@ -60,8 +64,15 @@ def _findings(configuration: Configuration, inspection: Inspection, links: Seque
         "data": configuration.data.source,
         "dataset_size": inspection.dataset_size,
         "partition": configuration.data.partition,
-        "bytes_per_pull": inspection.exchange_nbytes,
-        "pulls_per_exchange": pulls,
+        "model_bytes": inspection.exchange_nbytes,
+        "codec": configuration.compress.codec,
+        "codec_on_the_wire": cost.codec,
+        "fraction": f"1/{cost.parts}",
+        "bytes_per_pull": cost.nbytes,
+        "bytes_of_first_pull": cost.first_nbytes,
+        "bytes_are_estimates": cost.is_estimate,
+        "pulls_per_exchange": cost.pulls,
+        "seconds_per_exchange_at_100_mbit": cost.pulls * seconds_on(USUAL_LINK, cost.nbytes),
         "nodes": [
             {
                 "name": entry.name,
@@ -72,8 +83,13 @@ def _findings(configuration: Configuration, inspection: Inspection, links: Seque
             }
             for entry in configuration.nodes
         ],
-        "links": [link_figures(inspection.exchange_nbytes, pulls, gossip.timeout, rate) for rate in links],
+        "links": [link_figures(cost.nbytes, cost.pulls, gossip.timeout, rate) for rate in links],
     }
+
+
+def seconds_on(rate: float, nbytes: int) -> float:
+    """Seconds that bytes take on a link of so many Mbit/s that carries nothing else."""
+    return 8 * nbytes / (1e6 * rate)
 
 
 def link_figures(nbytes: int, pulls: int, timeout: float | None, rate: float) -> JsonObject:
@@ -85,7 +101,7 @@ def link_figures(nbytes: int, pulls: int, timeout: float | None, rate: float) ->
         timeout: Seconds that a pull may take; None if that is learnt.
         rate: Mbit/s.
     """
-    seconds = 8 * nbytes / (1e6 * rate)
+    seconds = seconds_on(rate, nbytes)
     return {
         "mbit_per_second": rate,
         "seconds_per_pull": seconds,
@@ -94,11 +110,27 @@ def link_figures(nbytes: int, pulls: int, timeout: float | None, rate: float) ->
     }
 
 
+def _exchange(findings: JsonObject) -> str:
+    pulls, codec, parts = (findings[key] for key in ("pulls_per_exchange", "codec_on_the_wire", "fraction"))
+    about = "about " if findings["bytes_are_estimates"] else ""
+    size = numbers.significant(findings["bytes_per_pull"] / 1e6)
+    text = f"an exchange: {pulls} pull{'' if pulls == 1 else 's'} of {about}{size} MB in {codec}"
+    if parts != "1/1":
+        text += f", {parts} of the model"
+    text += f"; {about}{numbers.significant(findings['seconds_per_exchange_at_100_mbit'])} s at {USUAL_LINK:g} Mbit/s"
+    if findings["codec"] == "auto":
+        text += "\nauto begins with this codec, and then takes what each link carries between two exchanges"
+    first = findings["bytes_of_first_pull"]
+    if first > findings["bytes_per_pull"]:
+        text += f"\nthe first pull takes everything: at most {numbers.significant(first / 1e6)} MB"
+    return text
+
+
 def _show(console: Console, findings: JsonObject) -> None:
     console.print(
         f"{findings['file']} is right: cluster {findings['cluster']}, strategy {findings['strategy']}\n"
         f"model {findings['model']}: {findings['parameters']:,} parameters, "
-        f"{findings['bytes_per_pull'] / 1e6:.2f} MB in each pull\n"
+        f"{findings['model_bytes'] / 1e6:.2f} MB as float32\n"
         f"data {findings['data']}: {findings['dataset_size']:,} training samples, divided by {findings['partition']}",
         soft_wrap=True,
     )
@@ -109,6 +141,7 @@ def _show(console: Console, findings: JsonObject) -> None:
     console.print(nodes)
     if findings["strategy"] != "gossip":
         return
+    console.print(_exchange(findings), soft_wrap=True)
     links = table("link, Mbit/s", "seconds a pull", "exchanges a minute", "")
     for link in findings["links"]:
         links.add_row(

@@ -44,7 +44,8 @@ def show_results(console: Console, summary: JsonObject, model: Path | None) -> N
 def results_table(nodes: list[JsonObject]) -> Table:
     """One row for each node; the accuracy of a node without a final merge stands under `before`."""
     made = table(
-        "node", "state", "accuracy before", "after merging", "loss", "steps", "ms/step", "merges", "skipped", "MB in"
+        *("node", "state", "accuracy\nbefore", "after\nmerging", "loss", "steps", "ms/step"),
+        *("merges", "skipped", "MB in", "MB out", "waited\ns"),
     )
     for node in nodes:
         before = node.get("before_final_merge")
@@ -59,5 +60,7 @@ def results_table(nodes: list[JsonObject]) -> Table:
             numbers.count(node.get("merges")),
             numbers.count(node.get("merges_skipped")),
             numbers.megabytes(node.get("bytes_received")),
+            numbers.megabytes(node.get("bytes_sent")),
+            numbers.seconds(node.get("wait_seconds")),
         )
     return made

@@ -1,16 +1,17 @@
-"""The live table of `p2pdl up`: one row for each node of the file, messages above it."""
+"""The live tables of `p2pdl up`: a row in each for every node of the file, messages above them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from p2pdl.cli import numbers
+from p2pdl.cli.exchange_table import exchange_table
 from p2pdl.cli.observers import Messages, seconds_left, state_of
 from p2pdl.cli.tables import state_cell, table
 from p2pdl.node.cluster import NodeProgress
@@ -21,7 +22,7 @@ WIDTH_WITH_BARS = 110
 
 
 class LiveTable(Messages):
-    """Draws the table anew whenever it is told how the nodes are; at the end the table gives way to the results.
+    """Draws the tables anew whenever it is told how the nodes are; at the end they give way to the results.
 
     Args:
         console: A terminal.
@@ -42,11 +43,14 @@ class LiveTable(Messages):
 
     def progress(self, nodes: Sequence[NodeProgress]) -> None:
         """See `Observer.progress`."""
-        self._live.update(progress_table(nodes, self.console.width >= WIDTH_WITH_BARS), refresh=True)
+        answered = [(node.name, node.heard.status) for node in nodes if node.heard and node.heard.status]
+        exchange = exchange_table(answered)
+        made = progress_table(nodes, self.console.width >= WIDTH_WITH_BARS)
+        self._live.update(Group(made, exchange) if exchange else made, refresh=True)
 
 
 def progress_table(nodes: Sequence[NodeProgress], bars: bool) -> Table:
-    """The table.
+    """How far the nodes are.
 
     Args:
         nodes: The nodes, in order.

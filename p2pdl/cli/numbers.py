@@ -31,6 +31,25 @@ def megabytes(nbytes: Any) -> str:
     return f"{nbytes / 1e6:.1f}" if nbytes < 1e8 else f"{nbytes / 1e6:,.0f}"
 
 
+def rate(mbit_per_second: Any) -> str:
+    """Mbit/s, three significant digits."""
+    return significant(mbit_per_second) if _is_number(mbit_per_second) else NOTHING
+
+
+def seconds(value: Any) -> str:
+    """Seconds, with decimals where there are few."""
+    if not _is_number(value):
+        return NOTHING
+    return f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def percent(share: Any) -> str:
+    """A share of one in percent, with a decimal where it is small."""
+    if not _is_number(share):
+        return NOTHING
+    return f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+
+
 def count(value: Any) -> str:
     """A whole number."""
     return f"{value:,}" if isinstance(value, int) else NOTHING

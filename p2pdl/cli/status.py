@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from p2pdl.cli import COMMANDS, numbers
+from p2pdl.cli.exchange_table import exchange_table
 from p2pdl.cli.options import DEFAULT_FILE, config_option, configuration_of, file_here, json_option, set_option
 from p2pdl.cli.tables import output, state_cell, table
 from p2pdl.config import Address
@@ -92,8 +93,9 @@ def _exit(nodes: Sequence[NodeStatus]) -> None:
 
 
 def view(cluster: str, nodes: Sequence[NodeStatus]) -> Group:
-    """The table of the nodes, and below it what is wrong with those that fail."""
-    made = table("node", "address", "state", "step", "loss", "ms/step", "merges", "MB in", "peers", "age")
+    """The tables of the nodes and of their exchange, and below them what is wrong with those that fail."""
+    made = table("node", "address", "state", "step", "loss", "ms/step", "merges", "MB in", "peers", "heard")
+    answered = [(node.name, node.status) for node in nodes if node.status is not None]
     troubles: list[str] = []
     for node in nodes:
         name = shown(node.name)
@@ -103,8 +105,7 @@ def view(cluster: str, nodes: Sequence[NodeStatus]) -> Group:
             troubles.append(f"{name}: {node.error}")
             continue
         figures = status.figures
-        states = [row.get("state") for row in status.peers]
-        live, failing = states.count("live"), states.count("failing")
+        live = sum(row.get("state") == "live" for row in status.peers)
         made.add_row(
             name,
             shown(node.address),
@@ -114,11 +115,12 @@ def view(cluster: str, nodes: Sequence[NodeStatus]) -> Group:
             numbers.milliseconds(figures.get("seconds_per_step") or None),
             numbers.merges(figures.get("merges"), figures.get("merges_skipped")),
             numbers.megabytes(figures.get("bytes_received")),
-            f"{live} live" + (f", {failing} failing" if failing else ""),
+            f"{live}/{len(status.peers)}" if status.peers else numbers.NOTHING,
             f"{status.age:.1f} s" if status.age is not None else numbers.NOTHING,
         )
         troubles += [
             f"{name} on {row.get('name')}: {row['last_error']}" for row in status.peers if row.get("last_error")
         ]
+    exchange = exchange_table(answered)
     below = [Text(shown(trouble, LONGEST_REASON)) for trouble in troubles]
-    return Group(Text(f"cluster {shown(cluster)}", style="bold"), made, *below)
+    return Group(Text(f"cluster {shown(cluster)}", style="bold"), made, *([exchange] if exchange else []), *below)

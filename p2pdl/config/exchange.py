@@ -72,6 +72,16 @@ class Gossip(Section):
         trade_off="`true` hides the network behind the computation and merges weights that are a few steps old; "
         "`false` merges fresh weights, and every step waits for the slowest link.",
     )
+    downloads: int = setting(
+        1,
+        ge=1,
+        le=16,
+        unit="pulls",
+        meaning="Pulls at one time, where an exchange has several peers; those that begin together are merged "
+        "together, when the last of them has ended.",
+        trade_off="1 lets each pull have the whole link; more is for peers behind slower links than one's own. Each "
+        "takes the memory of a model.",
+    )
     fraction: Annotated[str, BeforeValidator(texts.fraction)] = setting(
         "1/1",
         wanted="1/k with a whole number k",

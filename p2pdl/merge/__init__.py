@@ -10,7 +10,7 @@ from p2pdl.merge.contribution import DEFAULT_CLAMP, Contribution
 from p2pdl.merge.final import WeightedAverage
 from p2pdl.merge.mean import Mean
 from p2pdl.merge.newcomer import is_newcomer
-from p2pdl.merge.sequence import sequential_share
+from p2pdl.merge.sequence import joint_shares
 
 __all__ = [
     "MERGE_RULES",
@@ -21,7 +21,7 @@ __all__ = [
     "is_newcomer",
     "merge",
     "merge_difference",
-    "sequential_share",
+    "joint_shares",
 ]
 
 MERGE_RULES: dict[str, Callable[[tuple[float, float]], MergeRule]] = {

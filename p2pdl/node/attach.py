@@ -16,7 +16,7 @@ from p2pdl.config import Configuration, load
 from p2pdl.errors import P2pdlError
 from p2pdl.node.children import Lifeline, serving_limits, start_server
 from p2pdl.node.choice import claim_node
-from p2pdl.node.participation import Participation
+from p2pdl.node.participation import Participation, profile_of
 from p2pdl.node.run_folder import prepare_node_folder
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
@@ -35,7 +35,8 @@ def Gossip(config: str | Path, name: str | None = None, *overrides: str) -> Goss
 
     It starts this node's server process when `fit` begins, exchanges weights after every batch, and when `fit` ends
     waits for the other nodes and leaves the model with the average of all. Of the file it uses the sections
-    `cluster`, `nodes` and `gossip`, and the seed; model, data and training are the script's own.
+    `cluster`, `nodes`, `gossip`, `compress.codec` and its settings, `server`, and of `train` the seed and `profile`;
+    model, data and training are the script's own.
 
     Args:
         config: Path of the cluster's file.
@@ -68,10 +69,13 @@ class AttachedNode:
         self._state = "starting"
         self._step = self._samples = 0
         self._status_due = 0.0
+        self._began = 0.0
+        self._compute_seconds = 0.0
         self._closed = False
         self._claim = claim_node(configuration, name)
         self._node = self._claim.node
         self._folder = prepare_node_folder(configuration, self._node)
+        self._timeline = profile_of(configuration, self._node, self._folder)
         self._lifeline = Lifeline()
         self._store = memory.create()
         self._status = StatusWriter(self._store)
@@ -80,7 +84,9 @@ class AttachedNode:
         atexit.register(self.close)
         try:
             self._server = self._start_server()
-            self._participation = Participation(configuration, self._node, self._store, model, self._clock)
+            self._participation = Participation(
+                configuration, self._node, self._store, model, self._clock, self._timeline
+            )
             self._participation.warm_up()
             self._enter("ready")
             self._participation.start_together(self._pause)
@@ -89,16 +95,31 @@ class AttachedNode:
             self.close()
             raise
 
+    def before_step(self) -> None:
+        """See `Session.before_step`."""
+        self._began = self._clock.now()
+
     def after_step(self, step: int, samples: int, loss: float) -> JsonObject:
         """See `Session.after_step`."""
         assert self._participation is not None
         self._step, self._samples = step, samples
+        self._compute_seconds += self._record_since_it_began("compute", step=step)
         exchange = self._participation.exchange
         exchange.after_step(step, samples, loss)
         if self._clock.now() >= self._status_due:
             self._write_status()
             self._keep_server()
+            if self._timeline is not None:
+                self._timeline.flush()
         return {"merges": exchange.counters.merges, "merges_skipped": exchange.counters.merges_skipped}
+
+    def before_evaluation(self) -> None:
+        """See `Session.before_evaluation`."""
+        self._began = self._clock.now()
+
+    def after_evaluation(self) -> None:
+        """See `Session.after_evaluation`."""
+        self._record_since_it_began("evaluate")
 
     def finish(self) -> None:
         """See `Session.finish`."""
@@ -118,6 +139,7 @@ class AttachedNode:
             "steps": self._step,
             "samples": self._samples,
             "smoothed_loss": self._participation.exchange.smoothed_loss,
+            "compute_seconds": self._compute_seconds,
             "final_merge": {"nodes": merged.nodes, "missing": merged.missing} if merged else None,
             **self._participation.summary(),
         }
@@ -131,6 +153,8 @@ class AttachedNode:
         atexit.unregister(self.close)
         if self._participation is not None:
             self._participation.close()
+        if self._timeline is not None:
+            self._timeline.close()
         if self._server is not None:
             self._server.terminate()
             self._server.wait()
@@ -138,6 +162,12 @@ class AttachedNode:
         self._lifeline.close()
         os.close(self._store)
         self._claim.release()
+
+    def _record_since_it_began(self, name: str, **details: object) -> float:
+        now = self._clock.now()
+        if self._timeline is not None:
+            self._timeline.record("trainer", name, self._began, now, **details)
+        return now - self._began
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         entry = self._configuration.node(self._node)
@@ -161,6 +191,11 @@ class AttachedNode:
         time.sleep(seconds)
         return False
 
+    def _figures(self) -> JsonObject:
+        if self._participation is None:
+            return {}
+        return {"compute_seconds": self._compute_seconds, **self._participation.figures()}
+
     def _enter(self, state: str) -> None:
         self._state = state
         self._write_status()
@@ -175,7 +210,7 @@ class AttachedNode:
                 step=self._step,
                 samples=self._samples,
                 loss=participation.exchange.smoothed_loss if participation else None,
-                figures=finite(participation.figures()) if participation else {},  # type: ignore[arg-type]
+                figures=finite(self._figures()),  # type: ignore[arg-type]
                 peers=participation.peer_rows() if participation else [],
             )
         )

@@ -5,31 +5,35 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from p2pdl import merge, topology
 from p2pdl.clock import Clock
-from p2pdl.codec.delta import DeltaSettings
 from p2pdl.config import Configuration
-from p2pdl.config.exchange import Compress
+from p2pdl.node.exchange_cost import codec_name
+from p2pdl.node.live_figures import Traffic
 from p2pdl.protocol.finish import DONE_STATES, Gathering
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.gathering import FinalMerge, Pause, final_merge, gather, start_together
-from p2pdl.puller.inbox import Inbox
-from p2pdl.puller.puller import Puller
 from p2pdl.puller.requests import Requester
 from p2pdl.store.layout import Word
 from p2pdl.store.writer import StoreWriter
+from p2pdl.training.downloads import Downloads
 from p2pdl.training.exchange import Exchange, ExchangeCounters, ExchangeSettings
+from p2pdl.training.timeline import FILE_NAME, Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import JsonObject, NodeId
 
 log = logging.getLogger(__name__)
+
+LONGEST_ERROR = 120
+"""Characters of a peer's last error in the status, whose block in shared memory must hold 64 failing peers."""
 
 
 class Participation:
@@ -41,35 +45,44 @@ class Participation:
         store: The weight store's descriptor.
         model: The built Keras model.
         clock: Source of times.
+        timeline: Where the exchange records what it does; None for nowhere.
     """
 
-    def __init__(self, configuration: Configuration, node: NodeId, store: int, model: Any, clock: Clock) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        node: NodeId,
+        store: int,
+        model: Any,
+        clock: Clock,
+        timeline: Timeline | None = None,
+    ) -> None:
         gossip = configuration.gossip
         self._node = node
         self._gossip = gossip
         self._clock = clock
+        self._traffic = Traffic()
         spec = spec_of(model)
         self.addresses = {entry.name: str(entry.address) for entry in configuration.nodes if entry.name != node}
         # The final merge is exact, whatever codec the run has used on its way.
         self._final_link = LinkSettings(
             "float32", gossip.timeout, gossip.request_timeout, gossip.range_size, gossip.window
         )
-        self._inbox = Inbox(spec)
-        self._weights = ModelWeights(model, self._inbox.vector)
         self._store = StoreWriter(store, spec, clock)
 
         def make_requester() -> Requester:
             return Requester(ZmqClient(), configuration.cluster.name, node, clock)
 
         self._requester = make_requester()
-        puller = Puller(make_requester, spec)
+        downloads = Downloads(make_requester, spec, gossip.downloads, clock)
+        self._inbox = downloads.inboxes[0]
+        self._weights = ModelWeights(model, *(inbox.vector for inbox in downloads.inboxes))
         rng = np.random.default_rng([configuration.train.seed, configuration.names.index(node)])
         chosen = topology.create(gossip.topology, configuration.names, peers=gossip.peers, graph=gossip.graph)
         self.exchange = Exchange(
             self._weights,
-            self._inbox,
+            downloads,
             self._store,
-            puller,
             Neighbours(node, self.addresses, chosen, rng),
             self.addresses,
             merge.create(gossip.merge, gossip.clamp),
@@ -80,6 +93,7 @@ class Participation:
                 replace(self._final_link, codec=codec_name(configuration.compress)),
             ),
             clock,
+            timeline=timeline,
         )
 
     def warm_up(self) -> None:
@@ -140,20 +154,44 @@ class Participation:
         self._requester.close()
 
     def figures(self) -> JsonObject:
-        """The figures of a line of `metrics.jsonl` and of the status."""
+        """The figures of a line of `metrics.jsonl` and of the status: `docs/metrics.md` says what each is."""
         counters = self.exchange.counters
+        bytes_sent = self._store.counter(Word.BYTES_SENT)
+        mbit_in, mbit_out = self._traffic.look(self._clock.now(), counters.bytes_received, bytes_sent)
+        peer = self.exchange.neighbours.merged_last
+        merged = self.exchange.sources[peer].figures() if peer is not None else {}
         return {
             "merges": counters.merges,
             "merges_skipped": counters.merges_skipped,
             "adoptions": counters.adoptions,
             "publications": counters.publications,
             "bytes_received": counters.bytes_received,
-            "bytes_sent": self._store.counter(Word.BYTES_SENT),
+            "bytes_sent": bytes_sent,
+            "mbit_per_second_in": None if mbit_in is None else round(mbit_in, 3),
+            "mbit_per_second_out": None if mbit_out is None else round(mbit_out, 3),
             "wait_seconds": counters.wait_seconds,
             "merge_seconds": counters.merge_seconds,
             "publish_seconds": counters.publish_seconds,
             "pull_seconds": counters.pull_seconds,
             "staleness": counters.staleness_sum / counters.merges if counters.merges else None,
+            "merged_from": peer,
+            "merged_age": merged.get("age"),
+            "merged_staleness": merged.get("staleness"),
+            "merged_codec": merged.get("codec"),
+        }
+
+    def links(self) -> JsonObject:
+        """For each peer that has answered or failed, how the link to it is: for a line of `metrics.jsonl`."""
+        records = self.exchange.neighbours.records
+        return {
+            name: {
+                "state": record.state,
+                "pulls": record.pulls,
+                "failures": record.failures,
+                **self.exchange.sources[name].figures(),
+            }
+            for name, record in records.items()
+            if record.state != "unknown"
         }
 
     def summary(self) -> JsonObject:
@@ -173,7 +211,7 @@ class Participation:
                 "state": record.state,
                 "pulls": record.pulls,
                 "failures": record.failures,
-                "last_error": record.last_error[:200],
+                "last_error": record.last_error[:LONGEST_ERROR],
                 **self.exchange.sources[name].figures(),
             }
             for name, record in sorted(
@@ -182,16 +220,11 @@ class Participation:
         ]
 
 
-def codec_name(compress: Compress) -> str:
-    """The configured codec as on the wire, or `auto`."""
-    match compress.codec:
-        case "auto":
-            return "auto"
-        case "top-k":
-            return DeltaSettings("top-k", compress.density, compress.values).name
-        case "mean-threshold":
-            return DeltaSettings("mean-threshold", 0.0, compress.values).name
-    return compress.codec + ("+deflate" if compress.deflate else "")
+def profile_of(configuration: Configuration, node: NodeId, folder: Path) -> Timeline | None:
+    """A node's timeline in its run folder; None unless `train.profile` asks for one."""
+    if not configuration.train.profile:
+        return None
+    return Timeline(folder / FILE_NAME, node, configuration.gossip.downloads)
 
 
 def summary_of(counters: ExchangeCounters) -> JsonObject:
@@ -211,7 +244,6 @@ def summary_of(counters: ExchangeCounters) -> JsonObject:
         "busy": counters.busy,
         "staleness": counters.staleness_sum / counters.merges if counters.merges else None,
         "publications": counters.publications,
-        "publications_skipped": counters.publications_skipped,
         "exchange_failures": dict(sorted(counters.failures.items())),
         "peers_seen": [],
         "restarts": 0,

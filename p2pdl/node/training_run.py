@@ -12,7 +12,8 @@ from pathlib import Path
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration
 from p2pdl.node.children import TrainerSettings
-from p2pdl.node.participation import Participation, summary_of
+from p2pdl.node.live_figures import exchange_text
+from p2pdl.node.participation import Participation, profile_of, summary_of
 from p2pdl.puller.gathering import FinalMerge
 from p2pdl.server.view import status_block
 from p2pdl.store.writer import StatusWriter
@@ -49,14 +50,22 @@ class TrainingRun:
         self._recorder = Recorder(
             self._folder / "metrics.jsonl", configuration.metrics.interval, self._parts.steps, self._clock
         )
+        self._timeline = profile_of(configuration, self._node, self._folder)
         self._participation: Participation | None = None
         if configuration.strategy == "gossip":
             self._participation = Participation(
-                configuration, self._node, settings.store, self._parts.model, self._clock
+                configuration, self._node, settings.store, self._parts.model, self._clock, self._timeline
             )
 
     def run(self) -> None:
         """Train, meet the others, merge for the last time, and write what the run leaves."""
+        try:
+            self._run()
+        finally:
+            if self._timeline is not None:
+                self._timeline.close()
+
+    def _run(self) -> None:
         self._parts.warm_up()
         if self._participation is not None:
             self._participation.warm_up()
@@ -82,6 +91,7 @@ class TrainingRun:
                 self._report,
                 self._stopping,
                 self._clock,
+                self._timeline,
             )
         seconds = self._recorder.elapsed if self._progress.step else 0.0
         if self._stopping():
@@ -128,10 +138,14 @@ class TrainingRun:
 
     def _evaluate(self) -> dict[str, Evaluation]:
         limit = self._configuration.metrics.evaluation_samples
-        return {
+        started = self._clock.now()
+        results = {
             name: evaluate(self._parts.model, x, y, self._parts.loss, limit)
             for name, (x, y) in self._parts.evaluation_sets().items()
         }
+        if self._timeline is not None:
+            self._timeline.record("trainer", "evaluate", started, self._clock.now())
+        return results
 
     def _pause(self, seconds: float) -> bool:
         self._write_status()
@@ -146,11 +160,14 @@ class TrainingRun:
         progress.density = self._parts.density()
         self._progress = progress
         self._write_status()
-        self._recorder.write_line({"time": time.time(), "node": self._node, "step": progress.step, **self._figures()})
-        counters = self._participation.exchange.counters if self._participation else None
-        self._recorder.progress(
-            progress.step, progress.loss, counters.merges if counters else 0, counters.merges_skipped if counters else 0
-        )
+        figures = self._figures()
+        line = {"time": time.time(), "node": self._node, "step": progress.step, **figures}
+        if self._participation is not None:
+            line["links"] = self._participation.links()
+        self._recorder.write_line(line)
+        if self._timeline is not None:
+            self._timeline.flush()
+        self._recorder.progress(progress.step, progress.loss, exchange_text(figures))
 
     def _figures(self) -> JsonObject:
         figures: JsonObject = {
@@ -159,6 +176,7 @@ class TrainingRun:
             "seconds_per_step": self._recorder.recent_seconds_per_step(),
             "seconds_left": self._recorder.seconds_left(self._progress.step),
             "density": self._progress.density,
+            "compute_seconds": self._progress.compute_seconds,
         }
         if self._participation is not None:
             figures |= self._participation.figures()
@@ -193,6 +211,7 @@ class TrainingRun:
             "samples": self._progress.samples,
             "seconds": seconds,
             "seconds_per_step": self._recorder.seconds_per_step(),
+            "compute_seconds": self._progress.compute_seconds,
             "exchange_seconds": self._progress.exchange_seconds,
             "smoothed_loss": self._progress.loss,
             "density": self._progress.density,

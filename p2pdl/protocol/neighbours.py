@@ -65,6 +65,10 @@ class Neighbours:
         peers: The other nodes.
         topology: Who may be asked.
         rng: Source of the topology's chance and of the pauses' jitter.
+
+    Attributes:
+        records: What was seen of each peer.
+        merged_last: Whose weights were merged last; None before the first.
     """
 
     def __init__(self, self_id: NodeId, peers: Iterable[NodeId], topology: Topology, rng: np.random.Generator) -> None:
@@ -73,6 +77,7 @@ class Neighbours:
         self._rng = rng
         self._round = 0
         self.records: dict[NodeId, PeerRecord] = {peer: PeerRecord() for peer in peers}
+        self.merged_last: NodeId | None = None
 
     def choose(self, now: float) -> tuple[NodeId, ...]:
         """The peers to pull from in this exchange; empty while all of them are paused."""
@@ -97,6 +102,7 @@ class Neighbours:
         record.pulls += 1
         record.step = snapshot.step
         record.known = snapshot.incarnation, snapshot.version
+        self.merged_last = peer
         return changed
 
     def on_unchanged(self, peer: NodeId, snapshot: SnapshotReply, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -129,7 +130,7 @@ class Puller:
                     log.exception("pulling %s failed in an unforeseen way", order.peer)
                     text = f"{order.peer}: {type(error).__name__}: {error}"
                     failure = PeerError(text, "please report this", code="internal")
-                    outcome = Outcome(order.peer, None, False, failure, 0.0, 0, 0)
+                    outcome = Outcome(order.peer, None, False, failure, 0.0, 0, 0, ended=time.monotonic())
                     if requester is not None:
                         # Its connection may be full of replies to a pull that nobody follows any more.
                         requester.close()

@@ -48,6 +48,7 @@ class Outcome:
         nbytes: Bytes received, headers included.
         payload_nbytes: Bytes of weights received.
         longest_silence: The longest time in seconds between two replies.
+        ended: Seconds of the machine's monotonic clock.
     """
 
     peer: NodeId
@@ -58,6 +59,7 @@ class Outcome:
     nbytes: int
     payload_nbytes: int
     longest_silence: float = 0.0
+    ended: float = 0.0
 
 
 class Requester:
@@ -184,9 +186,18 @@ class Requester:
         if error is not None:
             # What is still under way belongs to a pull that is over: only a new connection is free of it.
             self._transport.reset(address)
-        seconds = self._clock.now() - started
-        silence = pull.longest_silence
-        return Outcome(peer, run.snapshot, run.unchanged, error, seconds, run.nbytes, run.payload_nbytes, silence)
+        ended = self._clock.now()
+        return Outcome(
+            peer,
+            run.snapshot,
+            run.unchanged,
+            error,
+            ended - started,
+            run.nbytes,
+            run.payload_nbytes,
+            pull.longest_silence,
+            ended,
+        )
 
     def close(self) -> None:
         """Drop every connection."""

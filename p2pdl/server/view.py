@@ -9,7 +9,7 @@ from typing import Any
 
 from p2pdl.protocol.messages import STATES, StatusReply
 from p2pdl.spec import Snapshot, WeightSpec
-from p2pdl.store.layout import Word
+from p2pdl.store.layout import STATUS_LIMIT, Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.types import JsonObject
 
@@ -89,11 +89,11 @@ def status_block(
         samples: Training samples seen.
         loss: Smoothed training loss, or None.
         figures: Further scalars.
-        peers: One small map for each peer; those beyond `PEER_ROWS` are left out.
+        peers: One small map for each peer; those beyond `PEER_ROWS`, and those that do not fit, are left out.
 
     Numbers that are not finite are written as None, since no peer would accept them.
     """
-    block = dict(
+    block: JsonObject = dict(
         written=now,
         state=state,
         step=step,
@@ -103,7 +103,11 @@ def status_block(
         figures={name: _finite(figure) for name, figure in (figures or {}).items()},
         peers=[{name: _finite(value) for name, value in peer.items()} for peer in (peers or [])[:PEER_ROWS]],
     )
-    return json.dumps(block).encode()
+    encoded = json.dumps(block).encode()
+    while len(encoded) > STATUS_LIMIT and block["peers"]:
+        block["peers"] = block["peers"][: len(block["peers"]) * 3 // 4]
+        encoded = json.dumps(block).encode()
+    return encoded
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from p2pdl.codec.ends import Decoder, decoder
 from p2pdl.errors import PeerError
-from p2pdl.merge import MergeRule, Standing, is_newcomer, merge_difference, sequential_share
+from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares, merge_difference
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import Envelope, SnapshotReply, StatusReply
 from p2pdl.protocol.neighbours import Neighbours
@@ -157,7 +157,7 @@ class SimulatedNode:
             if self._raw:
                 self._inbox.subtract(self._base)
             self._shares.append(share)
-            weight = sequential_share(self._shares)
+            weight = joint_shares(self._shares)[0]
             self.weights = merge_difference(self.weights, self._inbox.vector, weight, self._spec.state_spans)
         self.merges += 1
         self._neighbours.on_success(self._peer, snapshot)

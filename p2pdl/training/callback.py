@@ -14,8 +14,20 @@ from p2pdl.types import JsonObject
 class Session(Protocol):
     """A node that takes part in a cluster while somebody else trains its model."""
 
+    def before_step(self) -> None:
+        """A step begins now."""
+        ...
+
     def after_step(self, step: int, samples: int, loss: float) -> JsonObject:
         """Exchange what is due; returns figures for Keras' logs."""
+        ...
+
+    def before_evaluation(self) -> None:
+        """An evaluation begins now."""
+        ...
+
+    def after_evaluation(self) -> None:
+        """The evaluation has ended."""
         ...
 
     def finish(self) -> None:
@@ -61,6 +73,11 @@ class GossipCallback(keras.callbacks.Callback):
         """Keras has reset its running means."""
         self._losses = BatchLosses()
 
+    def on_train_batch_begin(self, batch: int, logs=None) -> None:
+        """The step begins."""
+        if self._session is not None:
+            self._session.before_step()
+
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         """Exchange what is due."""
         if self._session is None:
@@ -68,6 +85,16 @@ class GossipCallback(keras.callbacks.Callback):
         loss, samples = self._losses.latest(self.model, logs or {})
         self._samples += samples
         self._figures = self._session.after_step(int(self.model.optimizer.iterations), self._samples, loss)
+
+    def on_test_begin(self, logs=None) -> None:
+        """`fit` looks at its validation data."""
+        if self._session is not None:
+            self._session.before_evaluation()
+
+    def on_test_end(self, logs=None) -> None:
+        """`fit` goes on."""
+        if self._session is not None:
+            self._session.after_evaluation()
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         """Put the exchange's figures where other callbacks, and the history, find them."""

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 
 from p2pdl.clock import Clock
 from p2pdl.errors import PeerError, PeerRefused
-from p2pdl.merge import MergeRule, Standing, is_newcomer, sequential_share
+from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.protocol.pull import shards_in
-from p2pdl.puller.inbox import Inbox
-from p2pdl.puller.puller import Puller
 from p2pdl.puller.requests import Outcome
 from p2pdl.puller.source import Source
 from p2pdl.store.writer import StoreWriter
+from p2pdl.training.downloads import Downloads
+from p2pdl.training.timeline import Timeline
 from p2pdl.training.weights import ModelWeights
-from p2pdl.types import NodeId
+from p2pdl.types import Float32Vector, NodeId
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,6 @@ class ExchangeCounters:
     unchanged: int = 0
     busy: int = 0
     publications: int = 0
-    publications_skipped: int = 0
     bytes_received: int = 0
     payload_bytes_received: int = 0
     pull_seconds: float = 0.0
@@ -95,44 +94,44 @@ class Exchange:
     """Keeps one node's weights in exchange with its neighbours'.
 
     Args:
-        weights: The model's variables, bound to the inbox.
-        inbox: Where pulled vectors arrive.
+        weights: The model's variables, bound to the inboxes of `downloads`.
+        downloads: Fetch in the background.
         store: Where the node publishes.
-        puller: Fetches in the background.
         neighbours: Whom to ask.
         addresses: `host:port` of each neighbour.
         rule: How much of a peer's model to take.
         settings: When and how.
         clock: Source of times.
+        timeline: Where to record what is done when; nowhere if None.
     """
 
     def __init__(
         self,
         weights: ModelWeights,
-        inbox: Inbox,
+        downloads: Downloads,
         store: StoreWriter,
-        puller: Puller,
         neighbours: Neighbours,
         addresses: Mapping[NodeId, str],
         rule: MergeRule,
         settings: ExchangeSettings,
         clock: Clock,
+        timeline: Timeline | None = None,
     ) -> None:
         self._weights = weights
-        self._inbox = inbox
+        self._downloads = downloads
         self._store = store
-        self._puller = puller
         self.neighbours = neighbours
         self._addresses = addresses
         self._rule = rule
         self._settings = settings
         self._clock = clock
+        self._timeline = timeline
         self.counters = ExchangeCounters()
         self.smoothed_loss = math.nan
         self._next_step = 0
         self._waiting: list[NodeId] = []
         self._shares: list[float] = []
-        self._base = None
+        self._base: Float32Vector | None = None
         self._raw = False
         spec = weights.spec
         shards = shards_in(spec.size)
@@ -160,16 +159,14 @@ class Exchange:
         self._step, self._samples = step, samples
         self.smoothed_loss = smoothed(self.smoothed_loss, loss)
         self._collect()
-        if not self._puller.is_busy:
+        if not self._downloads.is_busy:
             self._choose()
             self._begin()
         if not self._settings.overlap:
-            started = self._clock.now()
-            self._insist_until = started + TURN_SECONDS
-            while self._puller.is_busy:
+            self._insist_until = self._clock.now() + TURN_SECONDS
+            while self._downloads.is_busy:
                 self._settle(math.inf)
                 self._begin()
-            self.counters.wait_seconds += self._clock.now() - started
         if self._is_publication_due():
             self._publish()
 
@@ -179,21 +176,22 @@ class Exchange:
         The pull under way is merged if it ends within `SETTLE_SECONDS`, and so is one more round of pulls: the last
         steps are averaged like all others, also those that a straggler did when nobody had anything new.
         """
-        give_up_at = self._clock.now() + SETTLE_SECONDS
+        started = self._clock.now()
+        give_up_at = started + SETTLE_SECONDS
         self._settle(give_up_at)
         self._insist_until = give_up_at
         self._waiting, self._shares = list(self.neighbours.choose_last()), []
-        while self._waiting and not self._puller.is_busy and self._begin(anew=True):
+        while self._waiting and not self._downloads.is_busy and self._begin(anew=True):
             self._settle(give_up_at)
-        self._puller.call_off()
+        self._downloads.call_off()
         self._waiting.clear()
         self._release()
-        if not self._publish(final=True):
-            raise RuntimeError("no slot was free though nothing is pinned")
+        self._record("end on an exchange", started)
+        self._publish(final=True)
 
     def close(self) -> None:
-        """End the background thread."""
-        self._puller.close()
+        """End the background threads."""
+        self._downloads.close()
         self._release()
 
     def _time_step(self, step: int) -> None:
@@ -210,77 +208,105 @@ class Exchange:
                 self._next_step = self._step + self._settings.exchange_every
 
     def _begin(self, anew: bool = False) -> bool:
-        """Pull from the next peer in turn, `anew` even what is known; False if none waits or no slot is free."""
-        # The version published now is `x0` of the pull, kept until the answer is there.
-        if not self._waiting or not self._publish():
+        """Pull from the next peers in turn, `anew` even what is known; False if none waits."""
+        if not self._waiting:
             return False
-        peer = self._waiting.pop(0)
+        # The version published now is `x0` of the pulls, kept until the answers are there.
+        self._publish()
         self._base = self._store.pin_newest()
         # Whether a first merge adopts the peer's weights is known only when they are here: receive them as they are.
         self._raw = self.counters.merges == 0
-        self._inbox.expect(None if self._raw else self._base)
-        known = None if anew else self.neighbours.records[peer].known
-        self._puller.start(
-            self.sources[peer].order(peer, self._addresses[peer], self._inbox.accept, known, whole=self._raw)
-        )
+        count = 1 if self._raw else len(self._downloads.inboxes)
+        peers, self._waiting = self._waiting[:count], self._waiting[count:]
+        for inbox, peer in zip(self._downloads.inboxes, peers, strict=False):
+            inbox.expect(None if self._raw else self._base)
+            known = None if anew else self.neighbours.records[peer].known
+            self._downloads.start(
+                self.sources[peer].order(peer, self._addresses[peer], inbox.accept, known, whole=self._raw)
+            )
         return True
 
     def _settle(self, give_up_at: float) -> None:
-        while self._puller.is_busy and (left := give_up_at - self._clock.now()) > 0:
+        while self._downloads.is_busy and (left := give_up_at - self._clock.now()) > 0:
             self._collect(min(left, 60.0))
 
     def _collect(self, timeout: float = 0.0) -> None:
-        if not self._puller.is_busy:
+        asked = self._clock.now()
+        outcomes = self._downloads.take(timeout)
+        if timeout and not self._settings.overlap:
+            self.counters.wait_seconds += self._record("wait", asked)
+        if outcomes is None:
             return
-        outcome = self._puller.take(timeout)
-        if outcome is None:
-            return
+        arrived = []
+        for number, outcome in enumerate(outcomes):
+            self._note(number, outcome)
+            try:
+                if outcome.error is not None:
+                    raise outcome.error
+                assert outcome.snapshot is not None
+                if outcome.unchanged:
+                    self.counters.unchanged += 1
+                    self.neighbours.on_unchanged(outcome.peer, outcome.snapshot, self._clock.now())
+                    continue
+                share = self._share(outcome.peer, outcome.snapshot)
+            except PeerError as error:
+                self._skip(outcome.peer, error)
+                continue
+            self._shares.append(share)
+            arrived.append((number, outcome, outcome.snapshot))
+        started = self._clock.now()
+        for (number, outcome, snapshot), share in zip(arrived, joint_shares(self._shares, len(arrived)), strict=True):
+            self._merge(number, outcome, snapshot, share)
+        if arrived:
+            self.counters.merge_seconds += self._record("merge", started)
+        self._release()
+
+    def _note(self, number: int, outcome: Outcome) -> None:
+        """Count a pull and learn from it, however it ended."""
         self.counters.bytes_received += outcome.nbytes
         self.counters.payload_bytes_received += outcome.payload_nbytes
         self.counters.pull_seconds += outcome.seconds
-        self._learn(outcome)
-        try:
-            if outcome.error is not None:
-                raise outcome.error
-            assert outcome.snapshot is not None
-            if outcome.unchanged:
-                self.counters.unchanged += 1
-                self.neighbours.on_unchanged(outcome.peer, outcome.snapshot, self._clock.now())
-                return
-            self._merge(outcome, outcome.snapshot)
-        except PeerError as error:
-            self._skip(outcome.peer, error)
-        finally:
-            self._release()
+        source = self.sources[outcome.peer]
+        if self._timeline is not None:
+            ended = "unchanged" if outcome.unchanged else "whole"
+            self._timeline.record(
+                self._timeline.pullers[number],
+                f"pull {outcome.peer}",
+                outcome.ended - outcome.seconds,
+                outcome.ended,
+                codec=source.link.codec,
+                bytes=outcome.nbytes,
+                version=outcome.snapshot.version if outcome.snapshot else None,
+                outcome=outcome.error.code if outcome.error else ended,
+            )
+        if source.on_outcome(outcome, self._settings.exchange_every * self.step_seconds):
+            log.warning("the link to %s is slow: %s", outcome.peer, source.link.reason)
 
-    def _learn(self, outcome: Outcome) -> None:
-        interval = self._settings.exchange_every * self.step_seconds
-        if self.sources[outcome.peer].on_outcome(outcome, interval):
-            link = self.sources[outcome.peer].link
-            log.warning("the link to %s is slow: %s", outcome.peer, link.reason)
-
-    def _merge(self, outcome: Outcome, snapshot: SnapshotReply) -> None:
-        own = Standing(self.smoothed_loss, self._samples, self._step)
+    def _share(self, peer: NodeId, snapshot: SnapshotReply) -> float:
+        """The rule's share of a peer against oneself."""
         if snapshot.loss is None:
-            raise PeerRefused(f"{outcome.peer}: has not trained yet", code="not-trained-yet")
-        peer = Standing(snapshot.loss, snapshot.samples, snapshot.step)
-        started = self._clock.now()
+            raise PeerRefused(f"{peer}: has not trained yet", code="not-trained-yet")
+        own = Standing(self.smoothed_loss, self._samples, self._step)
+        return self._rule.weight(own, Standing(snapshot.loss, snapshot.samples, snapshot.step))
+
+    def _merge(self, number: int, outcome: Outcome, snapshot: SnapshotReply, share: float) -> None:
+        inbox = self._downloads.inboxes[number]
         if is_newcomer(self._step, snapshot.step, self.counters.merges):
-            self._weights.adopt()
+            self._weights.adopt(number)
             self.counters.adoptions += 1
+            assert snapshot.loss is not None
             # A newcomer's own loss says nothing about the weights it has just taken.
-            self.smoothed_loss = peer.loss
+            self.smoothed_loss = snapshot.loss
             log.info("took the weights of %s whole (step %d)", outcome.peer, snapshot.step)
         else:
             if self._raw:
-                self._inbox.subtract(self._base)
+                assert self._base is not None
+                inbox.subtract(self._base)
             arrived = None
-            if not self._inbox.is_whole:
-                self._inbox.clear_missing()
-                arrived = self._inbox.arrived()
-            self._shares.append(self._rule.weight(own, peer))
-            self._weights.merge_difference(sequential_share(self._shares), arrived)
-        self.counters.merge_seconds += self._clock.now() - started
+            if not inbox.is_whole:
+                inbox.clear_missing()
+                arrived = inbox.arrived()
+            self._weights.merge_difference(share, arrived, number)
         self.counters.merges += 1
         source = self.sources[outcome.peer]
         source.staleness = max(0, self._step - snapshot.step)
@@ -312,16 +338,19 @@ class Exchange:
         patience = READ_REPUBLISH_COST if self._store.newest_was_read else UNREAD_REPUBLISH_COST
         return age > patience * self._publish_cost
 
-    def _publish(self, final: bool = False) -> bool:
+    def _publish(self, final: bool = False) -> None:
         started = self._clock.now()
-        version = self._store.publish(
+        self._store.publish(
             self._weights.copy_to, step=self._step, samples=self._samples, loss=self.smoothed_loss, final=final
         )
-        self._published_at = self._clock.now()
-        self._publish_cost = self._published_at - started
+        self._publish_cost = self._record("publish", started)
+        self._published_at = started + self._publish_cost
         self.counters.publish_seconds += self._publish_cost
-        if version is None:
-            self.counters.publications_skipped += 1
-            return False
         self.counters.publications += 1
-        return True
+
+    def _record(self, name: str, started: float) -> float:
+        """Put what ends now into the timeline; returns how long it took."""
+        now = self._clock.now()
+        if self._timeline is not None:
+            self._timeline.record("trainer", name, started, now)
+        return now - started

@@ -14,6 +14,7 @@ from p2pdl.errors import DivergedError
 from p2pdl.training.exchange import Exchange, smoothed
 from p2pdl.training.recorder import Recorder
 from p2pdl.training.step import Step
+from p2pdl.training.timeline import Timeline
 
 NextBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
@@ -27,6 +28,7 @@ class Progress:
         samples: Training samples seen.
         loss: Smoothed loss.
         density: Share of the gradient entries that the mask kept in the last recorded step; None without a mask.
+        compute_seconds: Time spent on batches and steps.
         exchange_seconds: Time spent after the steps, for exchange of every kind.
     """
 
@@ -34,6 +36,7 @@ class Progress:
     samples: int = 0
     loss: float = math.nan
     density: float | None = None
+    compute_seconds: float = 0.0
     exchange_seconds: float = 0.0
 
 
@@ -46,6 +49,7 @@ def train(
     report: Callable[[Progress], None],
     stopping: Callable[[], bool],
     clock: Clock,
+    timeline: Timeline | None = None,
 ) -> Progress:
     """Train for a number of steps.
 
@@ -58,6 +62,7 @@ def train(
         report: Called once an interval with the progress, before its line is written.
         stopping: Asked after every step; True ends training early.
         clock: Source of times.
+        timeline: Where each step is recorded; None for nowhere.
 
     Raises:
         DivergedError: The loss of a batch is not finite.
@@ -76,6 +81,9 @@ def train(
                 "lower train.optimizer.learning_rate, or check the data for extreme values",
             )
         computed = clock.now()
+        progress.compute_seconds += computed - started
+        if timeline is not None:
+            timeline.record("trainer", "compute", started, computed, step=progress.step)
         if exchange is not None:
             exchange.after_step(progress.step, progress.samples, loss)
             progress.loss = exchange.smoothed_loss

@@ -80,20 +80,25 @@ class Recorder:
                 log.warning("cannot write %s (%s); training goes on without it", self._path, error.strerror)
             self._write_failed = True
 
-    def progress(self, step: int, smoothed_loss: float, merges: int, skipped: int) -> None:
-        """Log a progress line if one is due."""
+    def progress(self, step: int, smoothed_loss: float, exchange: str) -> None:
+        """Log a progress line if one is due.
+
+        Args:
+            step: Optimizer steps done.
+            smoothed_loss: The smoothed loss.
+            exchange: How the exchange goes; empty without one.
+        """
         if self._clock.now() < self._next_progress:
             return
         self._next_progress = self._clock.now() + PROGRESS_SECONDS
         log.info(
-            "step %d of %d (%d %%), loss %.3f, %.1f ms a step, %d merges%s, %s left",
+            "step %d of %d (%d %%), loss %.3f, %.1f ms a step%s, %s left",
             step,
             self._steps,
             100 * step // self._steps,
             smoothed_loss,
             1000 * self.recent_seconds_per_step(),
-            merges,
-            f" ({skipped} skipped)" if skipped else "",
+            f", {exchange}" if exchange else "",
             duration(self.seconds_left(step)),
         )
 

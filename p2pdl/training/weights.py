@@ -31,7 +31,7 @@ class _Place:
         handle: The resource behind it, which stays the same while the model lives.
         dtype: Its type; the vector is float32.
         trainable: False for statistics.
-        tensor: Its elements of the inbox.
+        tensors: Its elements of each inbox.
     """
 
     span: slice
@@ -39,7 +39,7 @@ class _Place:
     handle: tf.Tensor
     dtype: tf.DType
     trainable: bool
-    tensor: tf.Tensor
+    tensors: tuple[tf.Tensor, ...]
 
     def read(self) -> tf.Tensor:
         """The variable's value, without a copy."""
@@ -53,14 +53,14 @@ class ModelWeights:
 
     Args:
         model: A built Keras model on the TensorFlow backend.
-        inbox: The vector that merges take their values from, shape (spec.size,), aligned to 64 bytes; the merge is
-            bound to its memory. Made with `spec_of(model)`.
+        inboxes: The vectors that merges take their values from, shape (spec.size,), aligned to 64 bytes; the merge is
+            bound to their memory. Made with `spec_of(model)`.
     """
 
-    def __init__(self, model: keras.Model, inbox: Float32Vector) -> None:
+    def __init__(self, model: keras.Model, *inboxes: Float32Vector) -> None:
         self.spec = spec_of(model)
         self._variables = exchanged(model)
-        self._inbox = inbox
+        self._inboxes = inboxes
         self._places = [
             _Place(
                 place.span,
@@ -68,8 +68,11 @@ class ModelWeights:
                 variable.value.handle,
                 variable.value.dtype,
                 place.trainable,
-                # Made once: a tensor over the inbox's memory shows whatever has arrived there.
-                tf.experimental.dlpack.from_dlpack(inbox[place.span].reshape(place.shape).__dlpack__()),
+                # Made once: a tensor over an inbox's memory shows whatever has arrived there.
+                tuple(
+                    tf.experimental.dlpack.from_dlpack(inbox[place.span].reshape(place.shape).__dlpack__())
+                    for inbox in inboxes
+                ),
             )
             for place, variable in zip(self.spec.variables, self._variables, strict=True)
         ]
@@ -85,8 +88,8 @@ class ModelWeights:
                 values = tensor.numpy().astype(np.float32)
             np.copyto(vector[place.span].reshape(place.shape), values)
 
-    def merge_difference(self, weight: float, arrived: np.ndarray | None = None) -> None:
-        """Merge what lies in the inbox: `x += weight * inbox`, for statistics `x += weight * (inbox - x)`.
+    def merge_difference(self, weight: float, arrived: np.ndarray | None = None, number: int = 0) -> None:
+        """Merge what lies in an inbox: `x += weight * inbox`, for statistics `x += weight * (inbox - x)`.
 
         With `inbox = y - x0` this is `x += weight * (y - x0)`: the progress made since `x0` is kept.
 
@@ -94,12 +97,13 @@ class ModelWeights:
             weight: The peer's share.
             arrived: For each variable whether it has arrived; statistics that have not stay as they are. All have
                 where None. Of what is trained, the inbox holds 0 where nothing has arrived.
+            number: Which inbox.
         """
         rates = {dtype: tf.constant(-weight, dtype) for dtype in {place.dtype for place in self._places}}
-        for number, place in enumerate(self._places):
-            change = place.tensor
+        for row, place in enumerate(self._places):
+            change = place.tensors[number]
             if not place.trainable:
-                if arrived is not None and not arrived[number]:
+                if arrived is not None and not arrived[row]:
                     continue
                 change -= tf.cast(place.read(), tf.float32)
             if place.dtype != tf.float32:
@@ -107,20 +111,20 @@ class ModelWeights:
             # One pass over the memory, in place, by all threads: a step of descent along the change, backwards.
             tf.raw_ops.ResourceApplyGradientDescent(var=place.handle, alpha=rates[place.dtype], delta=change)
 
-    def adopt(self) -> None:
-        """Replace every variable by the inbox."""
+    def adopt(self, number: int = 0) -> None:
+        """Replace every variable by what lies in an inbox."""
         for variable, place in zip(self._variables, self._places, strict=True):
             # Assigning the tensor itself would make the variable share the inbox's memory.
-            variable.value.assign(tf.cast(tf.raw_ops.DeepCopy(x=place.tensor), place.dtype))
+            variable.value.assign(tf.cast(tf.raw_ops.DeepCopy(x=place.tensors[number]), place.dtype))
 
     def assign(self, vector: Float32Vector) -> None:
         """Replace every variable by a vector of the spec's layout."""
-        np.copyto(self._inbox, vector)
+        np.copyto(self._inboxes[0], vector)
         self.adopt()
 
     def warm_up(self) -> None:
         """Make now the kernels that the first merge would otherwise wait for; with weight 0 it changes nothing."""
-        self._inbox[:] = 0
+        self._inboxes[0][:] = 0
         self.merge_difference(0.0)
 
 

@@ -46,7 +46,9 @@ def test_link_carries_eight_bits_a_byte(
 def test_findings_are_shown_as_tables(tmp_path: Path) -> None:
     result = run("--config", str(write_configuration(tmp_path, nodes=2)), "--link", "80", "--link", "0.5")
     assert result.exit_code == 0
-    assert "2,500,000 parameters, 10.00 MB in each pull" in result.stdout
+    assert "2,500,000 parameters, 10.00 MB as float32" in result.stdout
+    assert "an exchange: 1 pull of 10 MB in float32; 0.8 s at 100 Mbit/s\n" in result.stdout
+    assert "the first pull" not in result.stdout
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["80", "1", "60"] in rows
     assert ["0.5", "160", "0.375", "longer", "than", "gossip.timeout"] in rows
@@ -67,6 +69,64 @@ def test_findings_as_json_are_one_object(tmp_path: Path) -> None:
     assert [link["mbit_per_second"] for link in findings["links"]] == [10, 50, 100, 300, 1000]
     assert findings["links"][2]["seconds_per_pull"] == pytest.approx(0.8)
     assert findings["links"][2]["exchanges_per_minute"] == pytest.approx(37.5)
+
+
+@pytest.mark.usefixtures("inspected")
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        # One byte for each of 2.5 million elements, and 4 for each 256 of them.
+        (["compress.codec=int8"], ["an exchange: 1 pull of 2.54 MB in int8; 0.203 s at 100 Mbit/s"]),
+        (
+            ["compress.codec=int8", "gossip.fraction=1/4", "gossip.peers=2"],
+            [
+                "an exchange: 2 pulls of 0.635 MB in int8, 1/4 of the model; 0.102 s at 100 Mbit/s",
+                "the first pull takes everything: at most 2.54 MB",
+            ],
+        ),
+        # A fiftieth of the elements, each with a byte for its value and another one for its place.
+        (
+            ["compress.codec=top-k"],
+            [
+                "an exchange: 1 pull of about 0.1 MB in top-k:0.02:int8; about 0.008 s at 100 Mbit/s",
+                "the first pull takes everything: at most 2.54 MB",
+            ],
+        ),
+        (
+            ["compress.codec=auto"],
+            [
+                "an exchange: 1 pull of 2.54 MB in int8; 0.203 s at 100 Mbit/s",
+                "auto begins with this codec, and then takes what each link carries between two exchanges",
+            ],
+        ),
+    ],
+)
+def test_exchange_costs_what_the_codec_and_the_fraction_make_of_it(
+    tmp_path: Path, overrides: list[str], lines: list[str]
+) -> None:
+    flags = [word for override in overrides for word in ("--set", override)]
+    result = run("--config", str(write_configuration(tmp_path, nodes=4)), *flags)
+    assert result.exit_code == 0, result.stderr
+    text = result.stdout.splitlines()
+    place = text.index(lines[0])
+    assert text[place : place + len(lines)] == lines
+    assert ("the first pull" in result.stdout) == any("the first pull" in line for line in lines)
+
+
+@pytest.mark.usefixtures("inspected")
+def test_json_has_the_cost_in_bytes_and_links_reckon_with_it(tmp_path: Path) -> None:
+    file = write_configuration(tmp_path, nodes=2)
+    findings = json.loads(run("--config", str(file), "--set", "compress.codec=int8", "--json").stdout)
+    nbytes = 2_500_000 + 4 * -(-2_500_000 // 256)
+    assert findings["bytes_per_pull"] == pytest.approx(nbytes, abs=40)
+    assert findings["bytes_of_first_pull"] == findings["bytes_per_pull"]
+    assert findings["model_bytes"] == 10_000_000
+    assert (findings["codec_on_the_wire"], findings["fraction"], findings["bytes_are_estimates"]) == (
+        *("int8", "1/1"),
+        False,
+    )
+    assert findings["seconds_per_exchange_at_100_mbit"] == pytest.approx(8e-8 * nbytes, rel=1e-4)
+    assert findings["links"][2]["seconds_per_pull"] == pytest.approx(8e-8 * nbytes, rel=1e-4)
 
 
 @pytest.mark.usefixtures("inspected")

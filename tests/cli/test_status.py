@@ -92,6 +92,49 @@ def test_wrong_ways_to_say_whom_to_ask_are_refused(tmp_path: Path, monkeypatch: 
         assert "--address" in result.stderr
 
 
+def test_exchange_has_a_table_of_its_own() -> None:
+    figures = {
+        **{"seconds_per_step": 0.0125, "merges": 40, "merges_skipped": 3, "bytes_received": 5e6, "bytes_sent": 4e6},
+        **{"mbit_per_second_in": 12.345, "mbit_per_second_out": 0.0},
+        **{"merged_age": 12.3, "merged_staleness": 1234, "merged_codec": "mean-threshold:int8"},
+        **{"compute_seconds": 99.0, "publish_seconds": 0.5, "wait_seconds": 0.0, "merge_seconds": 0.5},
+    }
+    peers = ({"name": "node2", "state": "live"}, {"name": "node3", "state": "failing"})
+    exchanging = StatusReply("x", "training", 5, 20, 320, 0.5, 0.25, figures, peers)  # type: ignore[arg-type]
+    alone = StatusReply("y", "training", 5, 20, 320, 0.5, 0.25, {"seconds_per_step": 0.0125}, ())
+    nodes = [
+        NodeStatus("node1", "192.168.1.10:7101", exchanging),
+        NodeStatus("node2", "192.168.1.11:7101", alone),
+        NodeStatus("node3", "192.168.1.12:7101", None, "no answer within 2 s"),
+    ]
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as captured:
+        console.print(view("lab", nodes))
+    text = captured.get()
+    assert "…" not in text
+    rows = [line.split() for line in text.splitlines()]
+    assert [
+        "node1",
+        "192.168.1.10:7101",
+        "training",
+        "5/20",
+        "0.500",
+        "12.5",
+        "40",
+        "(3)",
+        "5.0",
+        "1/2",
+        "0.2",
+        "s",
+    ] in rows
+    assert ["node1", "12.3", "0", "mean-threshold:int8", "12", "1,234", "99", "0.5", "0.0", "0.5"] in rows
+    # Only nodes that exchange have a row there, and without any there is no such table.
+    assert [row[0] for row in rows if row[:1] == ["node2"]] == ["node2"]
+    with console.capture() as captured:
+        console.print(view("lab", nodes[1:]))
+    assert "Mbit/s" not in captured.get()
+
+
 def test_what_a_peer_says_cannot_move_the_cursor() -> None:
     evil = "\x1b[2Jgone\x07"
     status = StatusReply(
@@ -102,7 +145,7 @@ def test_what_a_peer_says_cannot_move_the_cursor() -> None:
         samples=3,
         loss=None,
         age=None,
-        figures={"merges": evil, "seconds_per_step": evil},
+        figures={"merges": evil, "seconds_per_step": evil, "merged_codec": evil, "wait_seconds": evil},
         peers=({"name": evil, "state": "failing", "last_error": evil},),
     )
     console = Console(width=200, force_terminal=False)

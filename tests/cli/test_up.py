@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from p2pdl.cli import program
+from p2pdl.cli.closing_table import results_table
 from p2pdl.cli.live_table import LiveTable
 from p2pdl.cli.observers import LINE_SECONDS, ProgressLines
 from p2pdl.config import Configuration
@@ -52,7 +53,7 @@ def test_closing_table_has_each_node_before_and_after_the_merge(up: Up, tmp_path
     result = up()
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert ["node1", "done", "0.8000", "0.9000", "0.250", "7", "-", "-", "-", "-"] in rows
+    assert ["node1", "done", "0.8000", "0.9000", "0.250", "7", "-", "-", "-", "-", "-", "-"] in rows
     assert "consensus of node1, node2: test accuracy 0.9000, loss 0.250" in result.stdout
     model = tmp_path / "runs" / "lab" / "model.keras"
     assert f"its model is {model}" in result.stdout
@@ -149,6 +150,15 @@ def progress(step: int, state: str = "training", exit_code: int | None = None, l
         "merges_skipped": 1,
         "bytes_received": 2.5e6,
         "seconds_left": 61.0,
+        "mbit_per_second_in": 93.44,
+        "mbit_per_second_out": 1234.4,
+        "merged_age": 0.321,
+        "merged_staleness": 17,
+        "merged_codec": "top-k:0.02:int8",
+        "compute_seconds": 8.6,
+        "publish_seconds": 0.25,
+        "wait_seconds": 1.1,
+        "merge_seconds": 0.05,
     }
     peers = ({"state": "live"}, {"state": "failing"})
     status = StatusReply("x", state, step, 20, 640, 0.25, 0.1, figures, peers)
@@ -169,7 +179,31 @@ def test_live_table_has_every_figure_whatever_the_width(width: int) -> None:
     text = drawn([progress(5), silent], width)
     for word in ("training", "5/20", "0.250", "12.5", "4 (1)", "2.5", "1/2", "1:01", "no answer"):
         assert word in text
+    for word in ("93.4", "1,234", "0.32", "17", "top-k:0.02:int8"[: width - 75], "86", "2.5", "11", "0.5"):
+        assert word in text
     assert "node1: warning: node2 is not there" in text
+
+
+def test_tables_fit_into_100_columns_with_every_figure_whole() -> None:
+    nodes = [progress(12345), NodeProgress("node2", True, None, None)]
+    lines = drawn(nodes, 100).splitlines()
+    rows = [line.split() for line in lines if line.lstrip().startswith("node1 ")]
+    assert ["node1", "93.4", "1,234", "top-k:0.02:int8", "0.32", "17", "86", "2.5", "11", "0.5"] in rows
+    assert all("…" not in line for line in lines)
+
+
+def test_closing_table_has_traffic_and_waiting_in_100_columns() -> None:
+    node = {
+        **{"node": "node1", "state": "stopped", "test_accuracy": 0.9, "test_loss": 0.25, "steps": 12_345},
+        **{"seconds_per_step": {"median": 0.0125}, "merges": 123_456, "merges_skipped": 12},
+        **{"bytes_received": 5.4321e9, "bytes_sent": 2.5e6, "wait_seconds": 1234.5},
+    }
+    console = Console(file=io.StringIO(), width=100)
+    console.print(results_table([node]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    [row] = [line.split() for line in text.splitlines() if "stopped" in line]
+    assert row[2:] == ["0.9000", "-", "0.250", "12,345", "12.5", "123,456", "12", "5,432", "2.5", "1,234"]
 
 
 @pytest.mark.parametrize(

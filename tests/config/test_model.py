@@ -28,6 +28,7 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "loss": "auto",
             "seed": 0,
             "threads": 0,
+            "profile": False,
         },
         "strategy": "gossip",
         "gossip": {
@@ -38,6 +39,7 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "clamp": (0.1, 0.9),
             "exchange_every": 1,
             "overlap": True,
+            "downloads": 1,
             "fraction": "1/1",
             "timeout": None,
             "request_timeout": None,

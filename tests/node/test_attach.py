@@ -31,6 +31,7 @@ model.compile(optimizer=p2pdl.MeanThreshold(keras.optimizers.SGD(0.05, momentum=
               loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"],
               steps_per_execution=int(sys.argv[3]))
 history = model.fit(x[part:1500:2], y[part:1500:2], batch_size=32, epochs=30, verbose=0,
+                    validation_data=(x[1500:], y[1500:]), validation_freq=10,
                     callbacks=[p2pdl.Gossip(sys.argv[2])])
 _, accuracy = model.evaluate(x[1500:], y[1500:], verbose=0)
 print(json.dumps({"accuracy": accuracy, "sum": float(sum(np.abs(w.numpy()).sum(dtype="f8") for w in model.weights)),
@@ -40,7 +41,7 @@ print(json.dumps({"accuracy": accuracy, "sum": float(sum(np.abs(w.numpy()).sum(d
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_two_copies_of_a_script_end_with_the_same_model(tmp_path, steps_per_execution):
-    lab = make_lab(tmp_path, 2, gossip={"linger": 60.0})
+    lab = make_lab(tmp_path, 2, gossip={"linger": 60.0}, train={"profile": True})
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     with contextlib.ExitStack() as stack:
@@ -68,3 +69,12 @@ def test_two_copies_of_a_script_end_with_the_same_model(tmp_path, steps_per_exec
     assert [summary["final_merge"]["nodes"] for summary in summaries] == [["node1", "node2"]] * 2
     # 750 samples in batches of 32, the last of a pass shorter: every sample of 30 passes is counted.
     assert [summary["samples"] for summary in summaries] == [22500, 22500]
+    for name, summary in zip(("node1", "node2"), summaries, strict=True):
+        events = json.loads((tmp_path / "runs" / "lab" / name / "timeline.json").read_text())
+        spans = {kind: [event for event in events if event["name"] == kind] for kind in ("compute", "evaluate")}
+        assert [event["args"]["step"] for event in spans["compute"]] == list(
+            range(steps_per_execution, 721, steps_per_execution)
+        )
+        assert len(spans["evaluate"]) == 3
+        seconds = 1e-6 * sum(event["dur"] for event in spans["compute"])
+        assert summary["compute_seconds"] == pytest.approx(seconds, rel=0.01)

@@ -133,3 +133,14 @@ def test_choice_is_always_of_unpaused_others(topology: str, failing: set[str], s
         chosen = neighbours.choose(0.1)
         assert set(chosen) <= set("bcd") - failing
         assert bool(chosen) == (failing != set("bcd"))
+
+
+def test_peer_that_was_merged_last_is_known() -> None:
+    neighbours = neighbours_of()
+    assert neighbours.merged_last is None
+    neighbours.on_success("b", snapshot(1))
+    neighbours.on_success("c", snapshot(2))
+    assert neighbours.merged_last == "c"
+    neighbours.on_unchanged("b", snapshot(1), 0.0)
+    neighbours.on_failure("d", TIMEOUT, 0.0)
+    assert neighbours.merged_last == "c"

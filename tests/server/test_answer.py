@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 
@@ -28,7 +29,7 @@ from p2pdl.protocol.serving import Serving
 from p2pdl.server.answer import Answer, Answerer, reply_only
 from p2pdl.server.view import StoreView, status_block
 from p2pdl.spec import SHARD_ELEMENTS
-from p2pdl.store.layout import Word
+from p2pdl.store.layout import STATUS_LIMIT, Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.store.writer import StatusWriter
 from p2pdl.wire import HEADER_LIMIT, decode, encode
@@ -66,6 +67,16 @@ def test_answer_echoes_the_id_and_counts_its_bytes() -> None:
     assert isinstance(replied(answer).message, RangeReply)
     assert [memoryview(frame).nbytes for frame in answer.frames[1:]] == [1 << 20, 64]
     assert answer.payload_nbytes == (1 << 20) + 64 == answer.nbytes - len(answer.frames[0])
+
+
+@pytest.mark.parametrize("request_id", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_range_in_advance_names_any_id_that_a_snapshot_request_may_have(request_id: int) -> None:
+    answerer = answerer_of()
+    asked = Envelope(request_id, "lab", "alpha", SnapshotRequest(NODE.spec_digest()))
+    assert isinstance(replied(answerer(views(encode(asked)), 1.0)).message, SnapshotReply)
+    in_advance = RangeRequest("", request_id, 0, SHARD_ELEMENTS, "float32", (), False)
+    answer = answerer(views(encode(Envelope(5, "lab", "alpha", in_advance))), 1.0)
+    assert isinstance(replied(answer).message, RangeReply)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,14 @@ def test_view_of_a_store_goes_from_nothing_to_weights() -> None:
             assert snapshot is not None
             np.testing.assert_array_equal(snapshot.vector, random_vector(spec.size))
         reader.close()
+
+
+def test_status_block_leaves_out_the_peers_that_do_not_fit() -> None:
+    peers = [{"name": f"node{number}", "last_error": "x" * 900} for number in range(100)]
+    block = status_block(now=1.0, state="training", peers=peers)
+    rows = json.loads(block)["peers"]
+    assert len(block) <= STATUS_LIMIT
+    assert rows == peers[: len(rows)] and 20 < len(rows) < 100 * STATUS_LIMIT // 90_000
 
 
 def test_view_status_is_what_the_trainer_wrote_and_what_the_server_counted() -> None:

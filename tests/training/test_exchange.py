@@ -1,0 +1,126 @@
+"""The exchange against plain numpy: peers one after another and several at once, served by real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+from p2pdl import merge, topology
+from p2pdl.clock import MonotonicClock
+from p2pdl.protocol.link import LinkSettings
+from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.puller.requests import Requester
+from p2pdl.store.writer import StoreWriter
+from p2pdl.training.downloads import Downloads
+from p2pdl.training.exchange import Exchange, ExchangeSettings
+from p2pdl.training.timeline import Timeline
+from p2pdl.training.weights import ModelWeights, spec_of
+from p2pdl.transport.zeromq import ZmqClient
+from tests.processes import free_port, server
+from tests.stores import new_store, publish, random_vector, writing
+from tests.training.test_weights import small_model, vector_of
+
+PEERS = ("alpha", "beta")
+
+
+class World:
+    """One node with two peers, each with a store and a server process of its own."""
+
+    def __init__(self, stack, folder, downloads, absent=()):
+        model = small_model()
+        spec = spec_of(model)
+        clock = MonotonicClock()
+        self.writers, addresses = {}, {}
+        for peer in PEERS:
+            if peer in absent:
+                addresses[peer] = f"127.0.0.1:{free_port()}"
+                continue
+            store = stack.enter_context(new_store())
+            self.writers[peer] = stack.enter_context(writing(store, spec))
+            addresses[peer] = stack.enter_context(server(store, node=peer)).address
+        self.downloads = Downloads(lambda: Requester(ZmqClient(), "lab", "own", clock), spec, downloads, clock)
+        self.weights = ModelWeights(model, *(inbox.vector for inbox in self.downloads.inboxes))
+        chosen = topology.create("random", ["own", *PEERS], peers=2)
+        rng = np.random.default_rng(0)
+        self.timeline = Timeline(folder / "timeline.json", "own", downloads)
+        store = stack.enter_context(new_store())
+        self.exchange = Exchange(
+            self.weights,
+            self.downloads,
+            StoreWriter(store, spec, clock),
+            Neighbours("own", PEERS, chosen, rng),
+            addresses,
+            merge.create("mean"),
+            ExchangeSettings(overlap=False, link=LinkSettings(request_timeout=1.0)),
+            clock,
+            self.timeline,
+        )
+        stack.callback(self.timeline.close)
+        stack.callback(self.exchange.close)
+        self.trained = np.zeros(spec.size, bool)
+        self.held = np.zeros(spec.size, bool)
+        for place in spec.variables:
+            self.held[place.span] = True
+            self.trained[place.span] = place.trainable
+
+    def serve(self, peer, seed):
+        vector = random_vector(self.weights.spec.size, seed) * self.held
+        publish(self.writers[peer], vector, step=5)
+        return vector
+
+    def weights_now(self):
+        return vector_of(self.weights)
+
+
+@pytest.fixture
+def worlds(tmp_path):
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **settings: World(stack, tmp_path, *arguments, **settings)
+
+
+@pytest.mark.parametrize("downloads", [1, 2])
+def test_two_peers_and_oneself_end_at_the_mean_of_three(worlds, downloads):
+    world = worlds(downloads)
+    for number in range(3):
+        own = world.weights_now()
+        peers = [world.serve(peer, 10 * number + place) for place, peer in enumerate(PEERS)]
+        world.exchange.after_step(5 + number, 64, 0.5)
+        merged = world.weights_now()
+        mean = np.mean([own, *peers], axis=0)
+        np.testing.assert_allclose(merged[world.trained], mean[world.trained], atol=1e-6)
+        assert world.exchange.counters.merges == 2 * (number + 1)
+        assert not world.downloads.is_busy
+    assert world.exchange.counters.adoptions == 0
+    assert world.exchange.counters.payload_bytes_received == 6 * world.weights.spec.nbytes
+
+
+def test_pulls_at_once_lie_on_tracks_of_their_own(worlds, tmp_path):
+    world = worlds(2)
+    for number in range(2):
+        for place, peer in enumerate(PEERS):
+            world.serve(peer, 10 * number + place)
+        world.exchange.after_step(5 + number, 64, 0.5)
+    world.timeline.flush()
+    events = json.loads((tmp_path / "timeline.json").read_text())
+    tracks = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert set(tracks.values()) == {"trainer", "puller 1", "puller 2"}
+    spans = [(tracks[event["tid"]], event["name"]) for event in events if event["ph"] == "X"]
+    # The first merge of a run may adopt a peer's weights whole: it comes alone.
+    assert [name for track, name in spans if track == "puller 2"] in (["pull alpha"], ["pull beta"])
+    assert len([name for track, name in spans if track == "puller 1"]) == 3
+    assert {name for track, name in spans if track == "trainer"} >= {"publish", "merge", "wait"}
+
+
+def test_peer_that_is_not_there_takes_nothing_from_the_other(worlds):
+    world = worlds(2, absent=("beta",))
+    for number in range(2):
+        own, alpha = world.weights_now(), world.serve("alpha", number)
+        world.exchange.neighbours.records["beta"].pause_until = 0.0
+        world.exchange.after_step(5 + number, 64, 0.5)
+        merged = world.weights_now()
+        np.testing.assert_allclose(merged[world.trained], ((own + alpha) / 2)[world.trained], atol=1e-6)
+    counters = world.exchange.counters
+    assert (counters.merges, counters.merges_skipped, counters.failures) == (2, 2, {"timeout": 2})
