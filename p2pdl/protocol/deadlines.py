@@ -6,7 +6,7 @@ import statistics
 from collections import deque
 from dataclasses import dataclass
 
-from p2pdl.protocol.pull import FIRST_REQUEST_TIMEOUT, FIRST_TIMEOUT
+from p2pdl.protocol.pull import FIRST_REQUEST_TIMEOUT, FIRST_TIMEOUT, LONGEST_TIMEOUT
 
 RECENT_TRANSFERS = 21
 
@@ -32,7 +32,7 @@ class DeadlineBounds:
     initial: float
 
 
-PULL_BOUNDS = DeadlineBounds(floor=5.0, ceiling=600.0, initial=FIRST_TIMEOUT)
+PULL_BOUNDS = DeadlineBounds(floor=5.0, ceiling=LONGEST_TIMEOUT, initial=FIRST_TIMEOUT)
 SILENCE_BOUNDS = DeadlineBounds(floor=5.0, ceiling=120.0, initial=FIRST_REQUEST_TIMEOUT)
 
 

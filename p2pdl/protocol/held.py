@@ -12,7 +12,7 @@ HELD_VERSIONS = 2
 """The newest, and the one that slower pulls are still reading."""
 
 LEASE_SECONDS = 10.0
-"""A puller that asks for nothing for so long no longer holds its version."""
+"""A puller that asks for nothing for so long no longer holds its version, unless its link is known to be slower."""
 
 
 class VersionSource(Protocol):
@@ -38,13 +38,13 @@ class _Held:
     snapshot: Snapshot
     leases: dict[NodeId, _Lease] = field(default_factory=dict)
 
-    def lease(self, puller: NodeId, now: float, request: int | None = None) -> None:
+    def lease(self, puller: NodeId, now: float, seconds: float, request: int | None = None) -> None:
         lease = self.leases.get(puller)
         if lease is None:
             # Names are the askers' own choice: those that have gone must not pile up.
             self.leases = {name: lease for name, lease in self.leases.items() if lease.until > now}
             lease = self.leases[puller] = _Lease(now, -1)
-        lease.until = now + LEASE_SECONDS
+        lease.until = now + max(LEASE_SECONDS, seconds)
         if request is not None:
             lease.request = request
 
@@ -66,13 +66,14 @@ class HeldVersions:
         self._source = source
         self._held: dict[int, _Held] = {}
 
-    def newest(self, puller: NodeId, now: float, request: int = 0) -> Snapshot | None:
+    def newest(self, puller: NodeId, now: float, request: int = 0, patience: float = 0.0) -> Snapshot | None:
         """The version that `puller` should pull, leased to it; None if there is none.
 
         Args:
             puller: Who asks.
             now: Seconds of the machine's monotonic clock.
             request: The id of its request, by which `leased` finds the version.
+            patience: Seconds that it may pause on its link, if that is longer than a lease usually lasts.
         """
         for held in self._held.values():
             held.leases.pop(puller, None)
@@ -84,22 +85,22 @@ class HeldVersions:
         if not self._held:
             return None
         held = self._held[max(self._held)]
-        held.lease(puller, now, request)
+        held.lease(puller, now, patience, request)
         return held.snapshot
 
-    def get(self, version: int, puller: NodeId, now: float) -> Snapshot | None:
-        """A held version, its lease renewed; None if it has been replaced."""
+    def get(self, version: int, puller: NodeId, now: float, patience: float = 0.0) -> Snapshot | None:
+        """A held version, its lease renewed as by `newest`; None if it has been replaced."""
         held = self._held.get(version)
         if held is None:
             return None
-        held.lease(puller, now)
+        held.lease(puller, now, patience)
         return held.snapshot
 
-    def leased(self, puller: NodeId, now: float, request: int = 0) -> Snapshot | None:
+    def leased(self, puller: NodeId, now: float, request: int = 0, patience: float = 0.0) -> Snapshot | None:
         """The version leased to `puller` by a request, its lease renewed; None if there is none."""
         for held in self._held.values():
             if puller in held.leases and held.leases[puller].request == request:
-                held.lease(puller, now)
+                held.lease(puller, now, patience)
                 return held.snapshot
         return None
 

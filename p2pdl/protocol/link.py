@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from p2pdl.codec.ends import shard_nbytes
-from p2pdl.protocol.deadlines import PULL_BOUNDS, SILENCE_BOUNDS, LearntDeadline
+from p2pdl.protocol.deadlines import PULL_BOUNDS, SILENCE_BOUNDS, SLACK, LearntDeadline
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.protocol.serving import range_limit
 from p2pdl.spec import SHARD_ELEMENTS
@@ -25,6 +25,9 @@ PROBE_PULLS = 50
 """After so many pulls that fit, a plainer codec is tried anyway: small transfers say little about a link's rate."""
 
 RECENT_RATES = 9
+
+WHOLE_SHARDS = 2.0
+"""A pull of so many times the bytes that are usual for its codec consists of whole shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,19 @@ class Link:
         window = 1 if self._narrow else settings.window
         nbytes = self._expected_nbytes()
         silence = shards * window * shard_nbytes(self.codec)
+        # A server that has lost its copy sends whole shards: the first such reply comes as a surprise, and takes longer
+        # than any delta did. The time for further ones is granted by the pull, as they come.
+        byte_seconds = SLACK / max(self._rates) if self._rates else 0.0
+        surplus = byte_seconds * max(0, shards * shard_nbytes(self.codec) - nbytes * shards // self._shards)
+        timeout = min(self._pull_deadline.seconds(nbytes) + surplus, PULL_BOUNDS.ceiling)
+        request_timeout = min(self._silence_deadline.seconds(min(silence, nbytes)) + surplus, SILENCE_BOUNDS.ceiling)
         return PullSettings(
-            timeout=settings.timeout or self._pull_deadline.seconds(nbytes),
-            request_timeout=settings.request_timeout or self._silence_deadline.seconds(min(silence, nbytes)),
+            timeout=settings.timeout or timeout,
+            request_timeout=settings.request_timeout or request_timeout,
             range_shards=shards,
             window=window,
+            nbytes=nbytes,
+            byte_seconds=0.0 if settings.timeout else byte_seconds,
         )
 
     def on_success(self, seconds: float, silence: float, nbytes: int, interval: float) -> None:
@@ -105,7 +116,7 @@ class Link:
         self._silence_deadline.on_success(silence, nbytes)
         self._rates.append(nbytes / max(seconds, 1e-9))
         if self._settings.codec == "auto":
-            self._choose(seconds, interval)
+            self._choose(self._usual_seconds(seconds, nbytes), interval)
         else:
             self._recover()
 
@@ -165,6 +176,11 @@ class Link:
             return min(self._rung + 1, len(LADDER) - 1)
         own = density(self._settings.codec)
         return next((rung for rung, name in enumerate(LADDER) if density(name) < own), self._rung)
+
+    def _usual_seconds(self, seconds: float, nbytes: int) -> float:
+        """What a pull takes once both ends have a copy: the first one, of whole shards, is no reason to send less."""
+        expected = self._expected_nbytes()
+        return seconds if nbytes <= WHOLE_SHARDS * expected else seconds * expected / nbytes
 
     def _expected_nbytes(self) -> int:
         return round(4 * SHARD_ELEMENTS * self._shards * density(self.codec))

@@ -17,7 +17,7 @@ REPLY_LIMIT = (4 << 20) + (64 << 10)
 """Bytes of one range reply: 4 shards of float32, 16 of int8, and what their codecs add."""
 
 Count = Annotated[int, Whole()]
-Digest = Annotated[int, Whole(0, 2**64 - 1)]
+Word = Annotated[int, Whole(0, 2**64 - 1)]
 Name = Annotated[str, Text(64)]
 Number = Annotated[float | None, Finite()]
 
@@ -49,7 +49,7 @@ class SnapshotReply:
         samples: Training samples behind the weights.
         loss: Smoothed training loss as the peer claims it; None before its first step.
         final: True for the last weights of a node that has done all its steps.
-        digest: Digest of the whole vector.
+        digest: Word of the whole vector.
         size: Elements of the vector.
         age: Seconds since the version was published.
     """
@@ -60,7 +60,7 @@ class SnapshotReply:
     samples: Count
     loss: Number
     final: Annotated[bool, Flag()]
-    digest: Digest
+    digest: Word
     size: Count
     age: Number
 
@@ -81,7 +81,7 @@ class RangeRequest:
     """
 
     incarnation: Name
-    version: Count
+    version: Word
     offset: Count
     length: Count
     codec: Name

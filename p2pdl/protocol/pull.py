@@ -30,6 +30,9 @@ VersionKey = tuple[str, int]
 FIRST_TIMEOUT, FIRST_REQUEST_TIMEOUT = 120.0, 15.0
 """Seconds for a whole pull and without any reply, over a link that is not known yet."""
 
+LONGEST_TIMEOUT = 600.0
+"""Seconds for a whole pull at most, unless more are configured."""
+
 ATTEMPTS = 2
 """How often a shard is asked for before damage ends the pull."""
 
@@ -43,12 +46,16 @@ class PullSettings:
         request_timeout: Seconds without any reply after which the peer counts as silent.
         range_shards: Shards of 1 MiB in one request, 1 to `RANGE_SHARDS`.
         window: Range requests in flight.
+        nbytes: Bytes of weights for which `timeout` is meant.
+        byte_seconds: Seconds by which each byte beyond these makes the pull's time longer, once it has come.
     """
 
     timeout: float = FIRST_TIMEOUT
     request_timeout: float = FIRST_REQUEST_TIMEOUT
     range_shards: int = 1
     window: int = 4
+    nbytes: int = 0
+    byte_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.range_shards <= RANGE_SHARDS or self.window < 1:
@@ -76,7 +83,10 @@ class Pull:
         settings: Limits and window.
         decoder: This end of the codec.
         known: (incarnation, version) that this node has merged already: the pull ends if the peer still serves it.
-        part: The shards to pull; all where None.
+        part: The shards to pull, at least one; all where None.
+
+    Raises:
+        ValueError: The part is empty or not in the vector: such a pull would never end.
     """
 
     def __init__(
@@ -99,13 +109,17 @@ class Pull:
         self._known = known
         self._shards = -(-size // SHARD_ELEMENTS)
         self._part = range(self._shards) if part is None else part
+        if not self._part or self._part.step != 1 or not 0 <= self._part.start < self._part.stop <= self._shards:
+            raise ValueError(f"{self._part} is no part of {self._shards} shards")
         self._snapshot: SnapshotReply | None = None
         self._snapshot_id = 0
         self._next_shard = self._part.start
         self._flying: dict[int, _Flying] = {}
         self._digests: list[int] = [0] * self._shards
         self._missing = len(self._part)
-        self._give_up_at = self._silent_at = float("inf")
+        self._started = 0.0
+        self._nbytes = 0
+        self._silent_at = float("inf")
         self._last_reply = 0.0
         self.longest_silence = 0.0
         self.over = False
@@ -113,11 +127,11 @@ class Pull:
     @property
     def deadline(self) -> float:
         """When `on_tick` wants to be called, if nothing arrives before."""
-        return min(self._give_up_at, self._silent_at)
+        return min(self._started + self._timeout, self._silent_at)
 
     def on_start(self, now: float) -> list[Action]:
         """Ask which version the peer serves, and for the beginning of it."""
-        self._give_up_at = now + self._settings.timeout
+        self._started = now
         self._silent_at = now + self._settings.request_timeout
         self._last_reply = now
         self._snapshot_id = next(self._ids)
@@ -128,8 +142,8 @@ class Pull:
         """Fail if a deadline has passed."""
         if self.over or now < self.deadline:
             return []
-        if now >= self._give_up_at:
-            text = f"{self._peer}: the pull was not done within {self._settings.timeout:.3g} s"
+        if now >= self._started + self._timeout:
+            text = f"{self._peer}: the pull was not done within {self._timeout:.3g} s"
             text += f" ({len(self._part) - self._missing} of {len(self._part)} MiB of the model had come)"
             return self._fail(PeerTimeout(text, "is the link slow? gossip.timeout and compress.codec bear on that"))
         text = f"{self._peer}: no answer for {self._settings.request_timeout:.3g} s"
@@ -149,6 +163,7 @@ class Pull:
         self.longest_silence = max(self.longest_silence, now - self._last_reply)
         self._last_reply = now
         self._silent_at = now + self._settings.request_timeout
+        self._nbytes += sum(map(len, frames))
         try:
             match envelope.message:
                 case SnapshotReply() as reply if self._snapshot is None:
@@ -160,6 +175,13 @@ class Pull:
             raise ProtocolError(f"{self._peer}: answered with a {type(envelope.message).__name__}")
         except PeerError as error:
             return self._fail(error)
+
+    @property
+    def _timeout(self) -> float:
+        """Seconds for the whole pull, by what has come so far: a lost copy makes whole shards of small deltas."""
+        settings = self._settings
+        extended = settings.timeout + settings.byte_seconds * max(0, self._nbytes - settings.nbytes)
+        return max(settings.timeout, min(extended, LONGEST_TIMEOUT))
 
     def _begin(self, reply: SnapshotReply) -> list[Action]:
         if reply.size != self._size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -31,11 +32,12 @@ from p2pdl.protocol.messages import (
     StatusReply,
     StatusRequest,
 )
-from p2pdl.protocol.uploads import UploadPlaces
+from p2pdl.protocol.uploads import Sent, UploadPlaces
 from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec
 from p2pdl.types import Float32Vector, NodeId
 
-Payload = Sequence[Float32Vector | NDArray[np.uint8] | bytes]
+ShardPayload = Sequence[Float32Vector | NDArray[np.uint8]]
+Payload = ShardPayload | Sequence[bytes]
 
 SPEC_FRAME_BYTES = 1 << 20
 SPEC_FRAMES = 16
@@ -123,7 +125,7 @@ class Serving:
         known = request.known_version if request.known_incarnation == self._incarnation else 0
         if known != self._view.newest_version() and not self._uploads.admit(puller, now):
             return refusal("busy")
-        snapshot = self._held.newest(puller, now, envelope.id)
+        snapshot = self._held.newest(puller, now, envelope.id, self._uploads.patience(puller, now))
         if snapshot is None:
             self._uploads.cancel(puller)
             return refusal("not-ready")
@@ -144,14 +146,15 @@ class Serving:
         )
 
     def _range(self, request: RangeRequest, puller: NodeId, now: float) -> tuple[Reply, Payload]:
+        patience = self._uploads.patience(puller, now)
         if not request.incarnation:
             # By the id of the request that leased it, so that what an earlier pull has asked for does not count.
-            snapshot = self._held.leased(puller, now, request.version)
+            snapshot = self._held.leased(puller, now, request.version, patience)
             if snapshot is None:
                 return refusal("no-lease"), ()
         else:
             known = request.incarnation == self._incarnation
-            snapshot = self._held.get(request.version, puller, now) if known else None
+            snapshot = self._held.get(request.version, puller, now, patience) if known else None
             if snapshot is None:
                 return refusal("version-gone", f"version {request.version} is no longer here"), ()
         spec = self._view.layout()
@@ -171,15 +174,16 @@ class Serving:
             return refusal("bad-request", f"no range of whole shards: {request.length} from {request.offset}"), ()
         if len(request.copies) != (0 if is_stateless(request.codec) else len(shards)):
             return refusal("bad-request", f"{len(request.copies)} digests of copies do not fit {request.codec}"), ()
-        self._uploads.touch(puller, now)
+        reply, payload = self._encoded(request, snapshot, self.encoders.get(puller, request.codec, spec), shards)
+        self._uploads.touch(puller, now, stop, sum(frame.nbytes for frame in payload))
         if request.last:
             self._held.end_lease(snapshot.info.version, puller)
-            self._uploads.release(puller, now)
-        return self._encoded(request, snapshot, self.encoders.get(puller, request.codec, spec), shards)
+            self._uploads.release(puller, now, when_sent(payload))
+        return reply, payload
 
     def _encoded(
         self, request: RangeRequest, snapshot: Snapshot, encoder: Encoder, shards: range
-    ) -> tuple[Reply, Payload]:
+    ) -> tuple[Reply, ShardPayload]:
         version = snapshot.info.version
         if request.codec == "float32":
             # The published digests are those of the frames: no need to read the shards at all.
@@ -215,6 +219,12 @@ def range_limit(codec: str) -> int:
         ValueError: There is no such codec.
     """
     return max(1, min(RANGE_SHARDS, REPLY_LIMIT // shard_nbytes(codec)))
+
+
+def when_sent(payload: ShardPayload) -> Sent:
+    """Says whether a reply has been sent: a transport drops its frames, which nobody else refers to, when it has."""
+    last = weakref.ref(payload[-1]) if payload else None
+    return lambda: last is None or last() is None
 
 
 def seed_of(version: int, number: int) -> int:

@@ -7,24 +7,23 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
-from p2pdl.clock import MonotonicClock
+from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.errors import P2pdlError
 from p2pdl.lifeline import end_with_parent, yield_to_training
 from p2pdl.protocol.serving import Serving, ServingLimits
-from p2pdl.server.answer import Answerer
+from p2pdl.server.answer import Answer, Answerer
+from p2pdl.server.starvation import Starvation
 from p2pdl.server.view import StoreView
 from p2pdl.store.layout import Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.transport.zeromq import ZmqServer
 
 POLL_SECONDS = 0.25
-
-STARVED_SECONDS = 60.0
-"""How long readers that do not read may keep a server from copying a new version: longer than any heartbeat."""
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,6 @@ def run(settings: ServerSettings) -> int:
     except P2pdlError as error:
         _say_ready(settings.ready, json.dumps([type(error).__name__, error.message, error.remedy]))
         return error.exit_code
-    clock = MonotonicClock()
     store = StoreReader(settings.store)
     store.take_over()
     view = StoreView(store)
@@ -93,29 +91,51 @@ def run(settings: ServerSettings) -> int:
     serving = Serving(settings.cluster, view, limits)
     answerer = Answerer(settings.cluster, settings.node, serving)
     _say_ready(settings.ready, "")
-    starved_since: float | None = None
-    while not stopping:
-        frames = transport.receive(POLL_SECONDS)
-        if not store.is_starved:
-            starved_since = None
-        elif starved_since is None:
-            starved_since = clock.now()
-        elif clock.now() - starved_since > STARVED_SECONDS:
-            log.warning("readers that do not read hold every version in memory; dropping all connections")
-            transport.reset()
-            starved_since = None
-        if frames is None:
-            continue
-        answer = answerer(frames, clock.now())
-        transport.reply(answer.frames)
-        store.count(Word.REQUESTS)
-        store.count(Word.BYTES_SENT, answer.nbytes)
-        store.count(Word.PAYLOAD_SENT, answer.payload_nbytes)
-        if answer.refused and answer.refused != "no-lease":
-            store.count(Word.REFUSALS)
-            view.refusals[answer.refused] += 1
+    serve(transport, answerer, store, view, MonotonicClock(), lambda: stopping)
     transport.close()
     return 0
+
+
+def serve(
+    transport: ZmqServer,
+    answerer: Answerer,
+    store: StoreReader,
+    view: StoreView,
+    clock: Clock,
+    is_stopping: Callable[[], bool],
+) -> None:
+    """Answer requests until told to stop.
+
+    Args:
+        transport: Where they come from.
+        answerer: What to answer.
+        store: Counts what is sent, and says when readers that do not read hold all of its memory.
+        view: Counts refusals.
+        clock: Source of times.
+        is_stopping: Asked after every request, and several times a second.
+    """
+    starvation = Starvation()
+    while not is_stopping():
+        # Before a request is taken, never after: a new socket has no request to answer.
+        if starvation.is_over_long(store.is_starved, clock.now()):
+            log.warning("readers that do not read hold every version in memory; dropping all connections")
+            transport.reset()
+        frames = transport.receive(POLL_SECONDS)
+        if frames is not None:
+            answer = answerer(frames, clock.now())
+            transport.reply(answer.frames)
+            _count(answer, store, view)
+            # Its frames belong to the socket from now on: that nobody refers to them any more means that they are sent.
+            del answer
+
+
+def _count(answer: Answer, store: StoreReader, view: StoreView) -> None:
+    store.count(Word.REQUESTS)
+    store.count(Word.BYTES_SENT, answer.nbytes)
+    store.count(Word.PAYLOAD_SENT, answer.payload_nbytes)
+    if answer.refused and answer.refused != "no-lease":
+        store.count(Word.REFUSALS)
+        view.refusals[answer.refused] += 1
 
 
 def _log_to(settings: ServerSettings) -> None:

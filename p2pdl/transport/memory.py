@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -110,6 +111,9 @@ class MemoryNetwork:
         self._note("sent", source, target, nbytes)
         departure = max(now, self._free_at.get(source, now)) + nbytes / self.faults.bandwidth
         self._free_at[source] = departure
+        if departure > now:
+            # As a socket that sends without copying: the frames are referred to until they have left.
+            self.at(departure, partial(_leave, frames))
         if (source, target) in self.faults.cut or self._rng.random() < self.faults.loss:
             self._note("lost", source, target, nbytes)
             return
@@ -197,3 +201,7 @@ class MemoryClient:
         """See `ClientTransport.close`."""
         for address in list(self._epoch):
             self.reset(address)
+
+
+def _leave(frames: Frames) -> None:
+    """The frames are on their way: the event that calls this was the last to refer to them."""

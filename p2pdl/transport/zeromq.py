@@ -119,6 +119,9 @@ class ZmqServer:
     def reset(self) -> None:
         """Drop every connection, with all that is queued for those that do not read, and listen again.
 
+        Not between a request and its reply: who asked has been dropped too. Clients connect again by themselves, and
+        their requests that were under way are lost.
+
         Raises:
             AddressInUse: Something else has taken the port.
         """

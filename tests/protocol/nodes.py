@@ -146,11 +146,13 @@ class Pulled:
         vector: What has been accepted, NaN elsewhere.
         actions: Everything that the core asked for.
         finished: When it was over.
+        longest_silence: Seconds between two replies.
     """
 
     vector: Float32Vector
     actions: list[Action]
     finished: float
+    longest_silence: float = 0.0
 
     @property
     def last(self) -> Action:
@@ -217,6 +219,7 @@ class LivePull:
         self._pulled.actions.extend(actions)
         if actions and self._pull.over:
             self._pulled.finished = self._network.clock.now()
+            self._pulled.longest_silence = self._pull.longest_silence
 
 
 def run_pull(

@@ -7,10 +7,10 @@ from math import ceil
 import numpy as np
 import pytest
 
-from p2pdl.codec.delta import ReceivedCopy
+from p2pdl.codec.delta import ReceivedCopy, SentCopy
 from p2pdl.codec.ends import decoder
 from p2pdl.errors import PeerTimeout
-from p2pdl.protocol.actions import Complete, Fail
+from p2pdl.protocol.actions import Accept, Complete, Fail
 from p2pdl.protocol.messages import RangeReply, Reply, Request
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.spec import SHARD_ELEMENTS
@@ -20,6 +20,7 @@ from tests.protocol.nodes import (
     CLUSTER,
     MODEL,
     PlainNode,
+    Pulled,
     damage_replies,
     model_serving,
     model_vector,
@@ -52,6 +53,7 @@ class Watched:
         self.network: MemoryNetwork = network_of(self.node)
         self.end = self.new_end(codec)
         self.lost: set[int] = set()
+        self.pulled: Pulled
         self._limits = limits
         self._sent: dict[int, bool] = {}
         self.restart()
@@ -63,18 +65,34 @@ class Watched:
 
     def restart(self) -> None:
         """A new server, which knows of no copies."""
-        damage_replies(self.network, self.node, self._watch, Serving(CLUSTER, self.node, self._limits))
+        self.serving = Serving(CLUSTER, self.node, self._limits)
+        damage_replies(self.network, self.node, self._watch, self.serving)
 
     def pull(self, name: str = "alpha", end: ReceivedCopy | None = None) -> dict[int, bool]:
         """Pull the newest version; returns for each shard that was sent whether it was sent whole."""
         self._sent = {}
-        pulled = pull_model(self.network, end or self.end, name=name)
-        assert isinstance(pulled.last, Complete)
+        self.pulled = pull_model(self.network, end or self.end, name=name)
+        assert isinstance(self.pulled.last, Complete)
         return self._sent
 
     def pull_in_vain(self) -> None:
-        pulled = pull_model(self.network, self.end)
-        assert isinstance(pulled.last, Fail) and isinstance(pulled.last.error, PeerTimeout)
+        self.pulled = pull_model(self.network, self.end)
+        assert isinstance(self.pulled.last, Fail) and isinstance(self.pulled.last.error, PeerTimeout)
+
+    def brought(self) -> set[int]:
+        """The trained entries that the last pull brought, whether or not it was completed."""
+        entries = np.arange(MODEL.size)
+        arrived = [
+            each.offset + (entries[: each.values.size] if each.indices is None else each.indices)
+            for each in self.pulled.actions
+            if isinstance(each, Accept)
+        ]
+        return set(np.concatenate(arrived).tolist()) - set(np.flatnonzero(IS_STATE).tolist())
+
+    def servers_copy(self) -> Float32Vector:
+        copy = self.serving.encoders.get("alpha", self.end.name, MODEL)
+        assert isinstance(copy, SentCopy)
+        return copy._copy
 
     def error(self) -> float:
         return float(np.linalg.norm(self.end.vector - self.node.published[-1].vector))
@@ -153,6 +171,59 @@ def test_lost_reply_heals_by_whole_shards_where_it_was_lost(codec: str, lost: se
     assert watched.pull() == {0: False, 1: False}
     # What came whole in values of float32 leaves nothing to send.
     assert watched.error() < healed or healed == 0.0
+
+
+@EVERY_DELTA
+@pytest.mark.parametrize("lost", [{0}, {1}, {0, 1}])
+def test_copies_are_equal_after_a_pull_that_failed_and_one_that_did_not(codec: str, lost: set[int]) -> None:
+    watched = Watched(codec)
+    watched.pull()
+    for vector in (TARGET, START, TARGET):
+        watched.node.publish(vector)
+        watched.lost = lost
+        watched.pull_in_vain()
+        for number, shard in enumerate(SHARDS):
+            same = np.array_equal(watched.end.vector[shard], watched.servers_copy()[shard])
+            assert same == (number not in lost), "only what was lost is not known to the puller"
+        watched.lost = set()
+        watched.pull()
+        np.testing.assert_array_equal(watched.end.vector, watched.servers_copy())
+        assert [watched.end.digest(number) for number in range(2)] == watched.serving.encoders.get(
+            "alpha", codec, MODEL
+        )._digests  # type: ignore[attr-defined]
+
+
+def test_difference_is_made_up_for_after_a_pull_that_failed() -> None:
+    watched = Watched("top-k:0.05")
+    watched.pull()
+    watched.node.publish(TARGET)
+    watched.lost = {1}
+    watched.pull_in_vain()
+    watched.lost = set()
+    for _ in range(20):
+        watched.node.publish(TARGET)
+        watched.pull()
+    np.testing.assert_array_equal(watched.end.vector, TARGET)
+
+
+def test_what_a_failed_pull_brought_is_in_the_copy_and_not_sent_again_before_it_changes() -> None:
+    watched = Watched("top-k:0.05")
+    watched.pull()
+    watched.node.publish(TARGET)
+    watched.lost = {1}
+    watched.pull_in_vain()
+    brought = watched.brought()
+    entries = np.array(sorted(brought))
+    assert brought and entries.max() < SHARD_ELEMENTS
+    np.testing.assert_array_equal(watched.end.vector[entries], TARGET[entries])
+    watched.lost = set()
+    watched.pull()
+    assert not brought & watched.brought()
+    changed = TARGET.copy()
+    changed[entries] += 100.0
+    watched.node.publish(changed)
+    watched.pull()
+    assert brought <= watched.brought()
 
 
 @EVERY_DELTA

@@ -24,7 +24,7 @@ def link_of(codec: str, **settings: object) -> Link:
 
 def succeed(link: Link, seconds: float = 0.1, interval: float = 1.0, times: int = 1) -> None:
     for _ in range(times):
-        link.on_success(seconds, seconds, 8 * MIB, interval)
+        link.on_success(seconds, seconds, round(8 * MIB * density(link.codec)), interval)
 
 
 def is_narrow(link: Link) -> bool:

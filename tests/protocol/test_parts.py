@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import pytest
 
-from p2pdl.codec.ends import decoder
+from p2pdl.codec import create
+from p2pdl.codec.ends import StatelessDecoder, decoder
 from p2pdl.protocol.actions import Complete
 from p2pdl.protocol.messages import Envelope, RangeRequest, Refusal, SnapshotRequest
-from p2pdl.protocol.pull import PullSettings
+from p2pdl.protocol.pull import Pull, PullSettings
 from p2pdl.protocol.serving import Serving
 from p2pdl.spec import SHARD_ELEMENTS
 from tests.protocol.nodes import CLUSTER, damage_replies, network_of, node_serving, run_pull
@@ -49,6 +52,19 @@ def test_part_asks_for_its_shards_alone_and_the_lease_ends(part: range, codec: s
     # Its place is free as well.
     reply, _ = serving.on_request(Envelope(1, CLUSTER, "gamma", SnapshotRequest(SPEC.digest)), network.clock.now())
     assert not isinstance(reply, Refusal)
+
+
+@pytest.mark.parametrize(
+    "part", [range(0), range(5, 5), range(2, 2), range(3, 2), range(0, 6), range(5, 6), range(-1, 2), range(0, 5, 2)]
+)
+def test_part_that_could_never_be_completed_is_refused_at_once(part: range) -> None:
+    with pytest.raises(ValueError, match=r"range\(.*\) is no part of 5 shards"):
+        run_pull(network_of(node_serving(VECTOR)), VECTOR.size, part=part)
+
+
+def test_vector_of_no_elements_cannot_be_pulled() -> None:
+    with pytest.raises(ValueError, match=r"range\(0, 0\) is no part of 0 shards"):
+        Pull("beta", 0, "", count(1), PullSettings(), StatelessDecoder(create("float32"), 0))
 
 
 def test_parts_one_after_another_make_the_whole() -> None:

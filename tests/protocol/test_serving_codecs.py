@@ -20,7 +20,7 @@ from p2pdl.protocol.messages import (
     SnapshotRequest,
 )
 from p2pdl.protocol.serving import Payload, Serving, ServingLimits, range_limit, seed_of
-from p2pdl.protocol.uploads import IDLE_SECONDS
+from p2pdl.protocol.uploads import PAUSE_BOUNDS
 from p2pdl.spec import SHARD_ELEMENTS
 from tests.protocol.nodes import PlainNode, node_serving
 from tests.stores import random_vector
@@ -176,7 +176,7 @@ def test_late_last_range_of_a_refused_pull_leaves_the_next_pull_alone() -> None:
 
 def test_refused_snapshot_gives_no_lease_to_a_puller_whose_last_pull_broke_off() -> None:
     serving = begun()
-    later = 1.0 + IDLE_SECONDS
+    later = 1.0 + PAUSE_BOUNDS.initial
     assert isinstance(ask(serving, snapshot_request(), name="gamma", now=later)[0], SnapshotReply)
     assert code_of(ask(serving, snapshot_request(), now=later, request_id=10)) == "busy"
     assert code_of(ask(serving, in_advance(snapshot_id=10), now=later)) == "no-lease"

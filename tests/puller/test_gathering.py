@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from p2pdl.clock import MonotonicClock, VirtualClock
+from p2pdl.protocol import uploads
 from p2pdl.protocol.finish import DONE_STATES
 from p2pdl.protocol.held import LEASE_SECONDS
-from p2pdl.protocol.messages import Envelope, RangeReply, RangeRequest, SnapshotReply, SnapshotRequest, StatusReply
+from p2pdl.protocol.messages import Envelope, SnapshotReply, SnapshotRequest, StatusReply
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.puller.gathering import (
@@ -187,39 +190,29 @@ def test_the_final_merge_outwaits_leases_that_keep_the_final_version_away():
     np.testing.assert_allclose(merge.vector, 5.0)
 
 
-def uploading(world: World, peer: Peer, seconds: float) -> None:
-    """Let another node pull from a peer, which asks every second for the beginning once more."""
-    until = world.clock.now() + seconds
-
-    def ask(request: SnapshotRequest | RangeRequest) -> None:
-        reply, _ = peer.serving.on_request(Envelope(1, "lab", "slow", request), world.clock.now())
-        assert isinstance(reply, SnapshotReply | RangeReply)
-
-    def go_on() -> None:
-        last = world.clock.now() + 1.0 > until
-        ask(RangeRequest("", 1, 0, SPEC.size, "float32", (), last))
-        if not last:
-            world.later(1.0, go_on)
-
-    ask(SnapshotRequest(SPEC.digest))
-    world.later(1.0, go_on)
+def uploading(world: World, peer: Peer) -> None:
+    """Let another node begin to pull from a peer; its link may be slow, so that it is waited for."""
+    envelope = Envelope(1, "lab", "slow", SnapshotRequest(SPEC.digest))
+    reply, _ = peer.serving.on_request(envelope, world.clock.now())
+    assert isinstance(reply, SnapshotReply)
 
 
-def test_the_final_merge_waits_for_its_turn_at_a_peer_that_serves_another_node_first():
+def test_the_final_merge_waits_for_its_turn_at_a_peer_that_serves_another_node_first(monkeypatch: pytest.MonkeyPatch):
     world = World()
     seconds = 2.5 * FINAL_PATIENCE_SECONDS
-    uploading(world, world.add("a", "finished", value=1.0), seconds)
+    monkeypatch.setattr(uploads, "PAUSE_BOUNDS", replace(uploads.PAUSE_BOUNDS, initial=seconds))
+    uploading(world, world.add("a", "finished", value=1.0))
     world.add("b", "finished", value=6.0)
     merge = merged(world, own_value=5.0)
     assert merge.nodes == ["a", "b", "own"] and merge.missing == {}
-    assert seconds - 1.0 <= world.clock.now() < seconds + 1.0
+    assert seconds <= world.clock.now() < seconds + 1.0
     np.testing.assert_allclose(merge.vector, 4.0)
     assert [outcome.error for outcome in merge.outcomes] == [None, None]
 
 
 def test_the_final_merge_waits_no_longer_for_a_peer_that_falls_silent_after_it_was_busy():
     world = World()
-    uploading(world, world.add("a", "finished", value=1.0), 5.0)
+    uploading(world, world.add("a", "finished", value=1.0))
     world.later(2.0, lambda: world.network.stop("a"))
     merge = merged(world, own_value=5.0)
     assert merge.nodes == ["own"] and "no answer" in merge.missing["a"]

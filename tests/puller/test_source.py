@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdl.errors import PeerError, PeerTimeout
-from p2pdl.protocol.link import LADDER, Link, LinkSettings
+from p2pdl.protocol.link import LADDER, Link, LinkSettings, density
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.puller import PullOrder
@@ -89,8 +91,9 @@ def test_decoder_is_another_one_when_the_codec_changes():
     source = source_of(3, codec="auto")
     seen = [order(source).decoder]
     for _ in range(len(LADDER)):
-        # Ten times as long as is wanted: `auto` goes on to the next codec.
-        source.on_outcome(DONE, DONE.seconds / 10)
+        # Ten times as long as is wanted, for as many bytes as are usual: `auto` goes on to the next codec.
+        nbytes = round(2 * 2**20 * density(source.link.codec))
+        source.on_outcome(replace(DONE, nbytes=nbytes), DONE.seconds / 10)
         made = order(source)
         assert made.decoder is not None and made.decoder.name == source.link.codec
         if made.decoder is not seen[-1]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -159,6 +161,26 @@ def test_bandwidth_is_shared_by_what_one_sender_sends() -> None:
     network.run_until(10.0)
     arrivals = [entry.now for entry in network.journal if entry.event == "delivered" and entry.target == "a"]
     assert arrivals == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_frames_are_referred_to_until_they_have_left_the_sender() -> None:
+    network, client = network_of_one()
+    network.faults.bandwidth = 1000.0
+    sent: list[weakref.ref[np.ndarray]] = []  # type: ignore[type-arg]
+
+    def answer(frames: list[memoryview], now: float) -> Frames:
+        payload = np.zeros(1000, np.uint8)
+        sent.append(weakref.ref(payload))
+        return [payload]
+
+    network.serve("b", answer)
+    for _ in range(3):
+        client.send("b", [b""])
+    seen = []
+    for moment in (0.5, 1.5, 2.5, 3.5):
+        network.run_until(moment)
+        seen.append([frame() is None for frame in sent])
+    assert seen == [[False] * 3, [True, False, False], [True, True, False], [True] * 3]
 
 
 def test_message_is_a_copy_taken_when_it_was_sent() -> None:

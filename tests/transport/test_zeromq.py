@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import weakref
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import zmq
 
 from p2pdl.errors import AddressInUse, PeerError, StartupError
+from p2pdl.transport import zeromq
 from p2pdl.transport.zeromq import ZmqClient, ZmqServer
 from p2pdl.wire import FRAME_LIMIT, HEADER_LIMIT
-from tests.processes import free_port
+from tests.processes import free_port, wait_until
 from tests.transport.worlds import ZmqWorld
 
 
@@ -124,3 +128,101 @@ def test_clients_share_a_context_that_stays_open() -> None:
     assert not context.closed
     context.term()
     server.close()
+
+
+class SlowReader:
+    """A client that asks and never reads."""
+
+    def __init__(self, address: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.rcvhwm, self._socket.rcvbuf = 1, 1 << 16
+        self._socket.connect(f"tcp://{address}")
+
+    def ask(self, times: int) -> None:
+        for _ in range(times):
+            self._socket.send_multipart([b"", b"more"])
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[tuple[ZmqServer, str]]:
+    server = ZmqServer(address := f"127.0.0.1:{free_port()}")
+    yield server, address
+    server.close()
+
+
+def answered(server: ZmqServer, client: ZmqClient, address: str, text: bytes) -> bool:
+    """Whether a request gets its own reply, and nothing before it."""
+    client.send(address, [text])
+    frames = server.receive(10.0)
+    assert frames is not None
+    server.reply([b"re", *frames])
+    received = client.receive(10.0)
+    return received is not None and [bytes(frame) for frame in received.frames] == [b"re", text]
+
+
+def test_reset_drops_what_is_queued_and_answers_old_and_new_clients() -> None:
+    with serving() as (server, address), contextlib.closing(ZmqClient()) as client:
+        assert answered(server, client, address, b"before")
+        reader, frames = SlowReader(address), 12
+        reader.ask(frames)
+        queued: list[weakref.ref[np.ndarray]] = []  # type: ignore[type-arg]
+        for _ in range(frames):
+            assert server.receive(10.0) is not None
+            payload = np.zeros(1 << 20, np.uint8)
+            queued.append(weakref.ref(payload))
+            server.reply([payload])
+            del payload
+        # Some of it is in the buffers of the kernel, the rest stays where it is for as long as nobody reads.
+        assert not wait_until(lambda: queued[-1]() is None, 0.3)
+        for text in (b"again", b"and again"):
+            server.reset()
+            assert wait_until(lambda: all(frame() is None for frame in queued), 10.0)
+            assert answered(server, client, address, text)
+            with contextlib.closing(ZmqClient()) as new:
+                assert answered(server, new, address, b"new " + text)
+        assert client.receive(0.0) is None
+        reader.close()
+
+
+def test_reset_loses_requests_under_way_and_only_those() -> None:
+    with serving() as (server, address), contextlib.closing(ZmqClient()) as client:
+        assert answered(server, client, address, b"before")
+        client.send(address, [b"lost"])
+        assert server._socket.poll(10_000)
+        server.reset()
+        assert answered(server, client, address, b"after")
+
+
+def test_reset_says_if_something_else_has_taken_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zeromq, "REBIND_SECONDS", 0.1)
+    with serving() as (server, address), socket.socket() as other:
+        server._socket.close()
+
+        def takes_the_port() -> bool:
+            with contextlib.suppress(OSError):
+                other.bind(("127.0.0.1", int(address.split(":")[1])))
+                other.listen()
+                return True
+            return False
+
+        assert wait_until(takes_the_port, 10.0)
+        with pytest.raises(AddressInUse, match=f"cannot listen on {address}"):
+            server.reset()
+
+
+def test_frames_are_dropped_when_they_have_been_sent() -> None:
+    with serving() as (server, address), contextlib.closing(ZmqClient()) as client:
+        client.send(address, [b"x"])
+        assert server.receive(10.0) is not None
+        payload = np.zeros(1 << 20, np.uint8)
+        sent = weakref.ref(payload)
+        server.reply([b"re", payload])
+        del payload
+        assert client.receive(10.0) is not None
+        assert wait_until(lambda: sent() is None, 10.0)
