@@ -41,7 +41,7 @@ class Outcome:
 
     Attributes:
         peer: Whom it asked.
-        snapshot: What the peer serves; None if the pull failed.
+        snapshot: What the peer serves; None if the pull failed before that was known.
         unchanged: True if that is what this node knew already, and nothing was transferred.
         error: Why it failed; None if it did not.
         seconds: How long it took.
@@ -49,6 +49,7 @@ class Outcome:
         payload_nbytes: Bytes of weights received.
         longest_silence: The longest time in seconds between two replies.
         ended: Seconds of the machine's monotonic clock.
+        accepted: Shards that went to the sink.
     """
 
     peer: NodeId
@@ -60,6 +61,7 @@ class Outcome:
     payload_nbytes: int
     longest_silence: float = 0.0
     ended: float = 0.0
+    accepted: int = 0
 
 
 class Requester:
@@ -197,6 +199,7 @@ class Requester:
             run.payload_nbytes,
             pull.longest_silence,
             ended,
+            run.accepted,
         )
 
     def close(self) -> None:
@@ -210,14 +213,13 @@ class Requester:
                     self._send(address, request_id, request)
                 case Accept(offset, values, indices):
                     run.sink(offset, values, indices)
-                case Complete(snapshot):
+                    run.accepted += 1
+                case Begin(snapshot) | Complete(snapshot):
                     run.snapshot = snapshot
                 case Unchanged(snapshot):
                     run.snapshot, run.unchanged = snapshot, True
                 case Fail(error):
                     raise error
-                case Begin():
-                    pass
 
     def _send(self, address: str, request_id: int, request: Request) -> None:
         self._transport.send(address, [encode(Envelope(request_id, self._cluster, self._node, request))])
@@ -258,3 +260,4 @@ class _Run:
     unchanged: bool = False
     nbytes: int = 0
     payload_nbytes: int = 0
+    accepted: int = 0

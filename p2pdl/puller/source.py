@@ -51,6 +51,11 @@ class Source:
             known = None
         return PullOrder(peer, address, sink, self.link.pull_settings(), self._decoder, known, part)
 
+    @property
+    def sends_differences(self) -> bool:
+        """True if what a pull has brought is not sent again by the next one, also if it ended in failure."""
+        return self._decoder is not None and self._decoder.has_copies
+
     def on_outcome(self, outcome: Outcome, interval: float) -> bool:
         """Learn from a pull; True if the next one goes about it in a lighter way.
 

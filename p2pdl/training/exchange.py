@@ -241,7 +241,7 @@ class Exchange:
         for number, outcome in enumerate(outcomes):
             self._note(number, outcome)
             try:
-                if outcome.error is not None:
+                if outcome.error is not None and not self._has_left_something(outcome):
                     raise outcome.error
                 assert outcome.snapshot is not None
                 if outcome.unchanged:
@@ -252,6 +252,8 @@ class Exchange:
             except PeerError as error:
                 self._skip(outcome.peer, error)
                 continue
+            if outcome.error is not None:
+                self._skip(outcome.peer, outcome.error)
             self._shares.append(share)
             arrived.append((number, outcome, outcome.snapshot))
         started = self._clock.now()
@@ -260,6 +262,10 @@ class Exchange:
         if arrived:
             self.counters.merge_seconds += self._record("merge", started)
         self._release()
+
+    def _has_left_something(self, outcome: Outcome) -> bool:
+        """True if a pull that failed has brought what no later one brings again: it is merged like a part."""
+        return outcome.accepted > 0 and not self._raw and self.sources[outcome.peer].sends_differences
 
     def _note(self, number: int, outcome: Outcome) -> None:
         """Count a pull and learn from it, however it ended."""
@@ -307,6 +313,8 @@ class Exchange:
                 inbox.clear_missing()
                 arrived = inbox.arrived()
             self._weights.merge_difference(share, arrived, number)
+        if outcome.error is not None:
+            return
         self.counters.merges += 1
         source = self.sources[outcome.peer]
         source.staleness = max(0, self._step - snapshot.step)

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from p2pdl import merge, topology
-from p2pdl.clock import MonotonicClock
+from p2pdl.clock import MonotonicClock, VirtualClock
+from p2pdl.errors import PeerTimeout
 from p2pdl.protocol.link import LinkSettings
+from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
-from p2pdl.puller.requests import Requester
+from p2pdl.puller.inbox import Inbox
+from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training.downloads import Downloads
 from p2pdl.training.exchange import Exchange, ExchangeSettings
@@ -24,6 +27,7 @@ from tests.stores import new_store, publish, random_vector, writing
 from tests.training.test_weights import small_model, vector_of
 
 PEERS = ("alpha", "beta")
+SNAPSHOT = SnapshotReply("life", 1, 5, 320, 0.5, False, 0, 0, 0.0)
 
 
 class World:
@@ -124,3 +128,68 @@ def test_peer_that_is_not_there_takes_nothing_from_the_other(worlds):
         np.testing.assert_allclose(merged[world.trained], ((own + alpha) / 2)[world.trained], atol=1e-6)
     counters = world.exchange.counters
     assert (counters.merges, counters.merges_skipped, counters.failures) == (2, 2, {"timeout": 2})
+
+
+class ScriptedDownloads:
+    """Pulls from one peer that end as the test says."""
+
+    def __init__(self, spec):
+        self.inboxes = [Inbox(spec)]
+        self.orders = []
+        self.outcome = None
+        self.is_busy = False
+
+    def start(self, order):
+        self.orders.append(order)
+        self.is_busy = True
+
+    def end(self, accepted=0, error=None):
+        self.outcome = Outcome("alpha", SNAPSHOT, False, error, 1.0, 100, 50, accepted=accepted)
+
+    def take(self, timeout=0.0):
+        outcome, self.outcome = self.outcome, None
+        self.is_busy = self.is_busy and outcome is None
+        return None if outcome is None else [outcome]
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("codec", ["float32", "top-k:0.5"])
+def test_what_a_failed_pull_of_differences_has_brought_is_merged(codec):
+    model = small_model()
+    spec = spec_of(model)
+    clock = VirtualClock(10.0)
+    downloads = ScriptedDownloads(spec)
+    weights = ModelWeights(model, downloads.inboxes[0].vector)
+    with new_store() as store, writing(store, spec) as writer:
+        exchange = Exchange(
+            weights,
+            downloads,
+            writer,
+            Neighbours("own", ["alpha"], topology.create("ring", ["own", "alpha"]), np.random.default_rng(0)),
+            {"alpha": "127.0.0.1:1"},
+            merge.create("mean"),
+            ExchangeSettings(link=LinkSettings(codec)),
+            clock,
+        )
+        exchange.after_step(5, 320, 0.5)
+        downloads.orders[0].sink(0, vector_of(weights), None)
+        downloads.end(accepted=1)
+        exchange.after_step(6, 384, 0.5)
+        assert exchange.counters.merges == 1 and len(downloads.orders) == 2
+        own = vector_of(weights)
+        places = np.array([1, 5, 30])
+        # Statistics always come whole.
+        changed, indices = own.copy(), np.concatenate([places, *(np.arange(s.start, s.stop) for s in spec.state_spans)])
+        changed[places] += 2
+        downloads.orders[1].sink(0, changed[indices], indices)
+        downloads.end(accepted=1, error=PeerTimeout("alpha: cut off"))
+        exchange.after_step(7, 448, 0.5)
+        assert (exchange.counters.merges, exchange.counters.merges_skipped) == (1, 1)
+        assert exchange.neighbours.records["alpha"].failures == 1
+        expected = own.copy()
+        if codec != "float32":
+            expected[places] += 1
+        np.testing.assert_allclose(vector_of(weights), expected, atol=1e-6)
+        exchange.close()
