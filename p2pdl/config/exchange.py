@@ -115,7 +115,7 @@ class Gossip(Section):
         "never comes to bear.",
     )
     range_size: int = setting(
-        1,
+        2,
         ge=1,
         le=4,
         unit="MiB",
@@ -124,7 +124,7 @@ class Gossip(Section):
         "loses less when a transfer breaks.",
     )
     window: int = setting(
-        4,
+        2,
         ge=1,
         le=16,
         unit="requests",

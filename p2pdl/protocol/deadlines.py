@@ -47,15 +47,18 @@ class LearntDeadline:
         self._bounds = bounds
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT_TRANSFERS)
         self._patience = 1.0
+        self._asked: tuple[int, float] | None = None
 
     def on_success(self, seconds: float, nbytes: int) -> None:
         """A transfer of so many bytes took so long."""
         self._recent.append((seconds, max(1, nbytes)))
         self._patience = 1.0
+        self._asked = None
 
     def on_timeout(self) -> None:
         """A transfer took too long: the next one has twice the time, since the link may have become slower."""
         self._patience *= 2.0
+        self._asked = None
 
     def seconds(self, nbytes: int) -> float:
         """The deadline of a transfer.
@@ -63,6 +66,12 @@ class LearntDeadline:
         Args:
             nbytes: Its bytes; recent transfers of fewer bytes are scaled up to it.
         """
+        # A server asks with every reply, of which one is as large as the other.
+        if self._asked is None or self._asked[0] != nbytes:
+            self._asked = nbytes, self._learnt(nbytes)
+        return self._asked[1]
+
+    def _learnt(self, nbytes: int) -> float:
         if self._recent:
             expected = [seconds * max(1.0, nbytes / size) for seconds, size in self._recent]
             median = statistics.median(expected)

@@ -45,8 +45,8 @@ class LinkSettings:
     codec: str = "float32"
     timeout: float | None = None
     request_timeout: float | None = None
-    range_shards: int = 1
-    window: int = 4
+    range_shards: int = 2
+    window: int = 2
 
 
 class Link:

@@ -52,8 +52,8 @@ class PullSettings:
 
     timeout: float = FIRST_TIMEOUT
     request_timeout: float = FIRST_REQUEST_TIMEOUT
-    range_shards: int = 1
-    window: int = 4
+    range_shards: int = 2
+    window: int = 2
     nbytes: int = 0
     byte_seconds: float = 0.0
 

@@ -141,9 +141,14 @@ class ZmqServer:
 
     def receive(self, timeout: float) -> list[memoryview] | None:
         """See `ServerTransport.receive`."""
-        if not self._socket.poll(max(0, round(timeout * 1000))):
-            return None
-        return [part.buffer.toreadonly() for part in self._socket.recv_multipart(copy=False)]
+        # Under load the next request is there already, and a poll would only tell so.
+        for attempt in range(2):
+            try:
+                return [memoryview(part) for part in self._socket.recv_multipart(zmq.DONTWAIT)]
+            except zmq.Again:
+                if attempt or not self._socket.poll(max(0, round(timeout * 1000))):
+                    return None
+        return None
 
     def reply(self, frames: Frames) -> None:
         """See `ServerTransport.reply`. A requester that has gone makes no difference."""

@@ -24,6 +24,7 @@ _ENVELOPE_KINDS: dict[str, FieldKind] = {
     "cluster": Text(64),
     "node": Text(64),
 }
+_PROTOCOL_KIND = {"protocol": _ENVELOPE_KINDS["protocol"]}
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -33,16 +34,17 @@ def encode(envelope: Envelope) -> bytes:
         ProtocolError: No peer would accept the header: a field is out of its limits, or the whole is too long.
     """
     message = envelope.message
+    kinds = _field_kinds(type(message))
     header: dict[str, Any] = {
         "protocol": PROTOCOL_VERSION,
         "type": _TYPE_NAMES[type(message)],
         "id": envelope.id,
         "cluster": envelope.cluster,
         "node": envelope.node,
+        **{name: getattr(message, name) for name in kinds},
     }
-    header.update((field.name, getattr(message, field.name)) for field in fields(message))
-    for name, kind in (_ENVELOPE_KINDS | _field_kinds(MESSAGE_TYPES[header["type"]])).items():
-        _checked(header, name, kind)
+    _checked(header, _ENVELOPE_KINDS)
+    _checked(header, kinds)
     frame: bytes = msgpack.packb(header)
     if len(frame) > HEADER_LIMIT:
         raise ProtocolError(f"a header of {len(frame)} bytes is over the limit of {HEADER_LIMIT}")
@@ -60,22 +62,22 @@ def decode(frame: bytes | memoryview) -> Envelope:
         ProtocolError: Anything else about the frame is not as `docs/protocol.md` says.
     """
     header = _unpack(frame)
-    version = _checked(header, "protocol", _ENVELOPE_KINDS["protocol"])
+    version = _checked(header, _PROTOCOL_KIND)["protocol"]
     if version != PROTOCOL_VERSION:
         raise IncompatiblePeer(
             f"the peer speaks protocol version {version}, this node version {PROTOCOL_VERSION}",
             "run the same version of p2pdl on every node",
             code="protocol-version",
         )
-    envelope = {name: _checked(header, name, kind) for name, kind in _ENVELOPE_KINDS.items()}
+    envelope = _checked(header, _ENVELOPE_KINDS)
     message_type = MESSAGE_TYPES.get(envelope["type"])
     if message_type is None:
         raise ProtocolError(f"unknown message type {envelope['type']!r}")
     kinds = _field_kinds(message_type)
-    unknown = header.keys() - kinds.keys() - _ENVELOPE_KINDS.keys()
-    if unknown:
+    message: Message = message_type(**_checked(header, kinds))
+    if len(header) > len(kinds) + len(_ENVELOPE_KINDS):
+        unknown = header.keys() - kinds.keys() - _ENVELOPE_KINDS.keys()
         raise ProtocolError(f"{envelope['type']}: unknown field {min(map(repr, unknown)):.80}")
-    message: Message = message_type(**{name: _checked(header, name, kind) for name, kind in kinds.items()})
     return Envelope(envelope["id"], envelope["cluster"], envelope["node"], message)
 
 
@@ -108,13 +110,20 @@ def _map_without_duplicates(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
     return mapping
 
 
-def _checked(header: dict[str, Any], name: str, kind: FieldKind) -> Any:
-    if name not in header:
-        raise ProtocolError(f"the field {name!r} is missing")
+def _checked(header: dict[str, Any], kinds: dict[str, FieldKind]) -> dict[str, Any]:
+    """The fields of these kinds, each checked."""
     try:
-        return kind.check(header[name])
-    except ValueError as error:
-        raise ProtocolError(f"the field {name!r} must be {error}, not {header[name]!r:.80}") from None
+        return {name: kind.check(header[name]) for name, kind in kinds.items()}
+    except (KeyError, ValueError):
+        pass
+    for name, kind in kinds.items():
+        if name not in header:
+            raise ProtocolError(f"the field {name!r} is missing")
+        try:
+            kind.check(header[name])
+        except ValueError as error:
+            raise ProtocolError(f"the field {name!r} must be {error}, not {header[name]!r:.80}") from None
+    raise AssertionError("a check that failed once fails again")
 
 
 @cache

@@ -36,7 +36,7 @@ SECTION_AT = 10
         ("train:\n  lr: 3", 11, "-> did you mean `train.optimizer.learning_rate`?"),
         # whole numbers
         ("gossip: {window: 0}", 10, "gossip.window: found `0`; wanted a whole number from 1 to 16 (requests)"),
-        ("gossip: {window: 17}", 10, "-> write, for example, `window: 4`"),
+        ("gossip: {window: 17}", 10, "-> write, for example, `window: 2`"),
         ("gossip: {range_size: 5}", 10, "wanted a whole number from 1 to 4 (MiB)"),
         ("train: {batch_size: 64.0}", 10, "found `64.0`; wanted a whole number from 1 to 1000000000 (samples)"),
         ("train: {batch_size: 64.0}", 10, "-> write `batch_size: 64`"),
