@@ -12,6 +12,7 @@ import numpy as np
 from experiments.shaped_pull import layout, receive
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import RejectedWeights
+from p2pdl.lifeline import yield_to_training
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.inbox import Inbox
@@ -33,6 +34,8 @@ def pull_on_request(elements: int, address: str, codec: str, name: str, port: in
         port: Of the bare TCP server on this machine; 0 if there is none.
         checked: False to leave the checks out of the pull.
     """
+    # As the puller's thread of a node, so that it and the server have the same claim to the cores.
+    yield_to_training()
     spec = layout(elements)
     source = Source(spec, Link(LinkSettings(codec), shards_in(spec.size)), parts=1)
     inbox = Inbox(spec)
