@@ -77,13 +77,13 @@ def pull_new_versions(rows: str, address: str, cores: list[int]) -> None:
 
 
 def run_on(cores: list[int]) -> None:
-    """Keep this process, and those that it starts, to some cores; to none in particular where the list is empty."""
+    """Keep this thread, and what it starts, to some cores; to none in particular where the list is empty."""
     if cores:
         os.sched_setaffinity(0, cores)
 
 
 def make_way() -> list[int]:
-    """Keep this process off the cores that its peers get: two of four or more, one of three, none of two.
+    """Keep this process off the cores of the exchange and the peers: two of four or more, one of fewer, none of one.
 
     Call it before TensorFlow makes its threads.
 
@@ -91,6 +91,7 @@ def make_way() -> list[int]:
         Those cores.
     """
     allowed = sorted(os.sched_getaffinity(0))
-    own, spare = (allowed[:-2], allowed[-2:]) if len(allowed) > 3 else (allowed[:2], allowed[2:])
-    os.sched_setaffinity(0, own)
+    count = min(len(allowed) // 2, 2)
+    spare = allowed[len(allowed) - count :]
+    run_on(allowed[: len(allowed) - count])
     return spare

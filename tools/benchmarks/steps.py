@@ -26,9 +26,15 @@ def block_of(steps: int, step: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - started) / steps
 
 
-def measure_gossip(effort: Effort, name: str) -> Found:
-    """Measure an exchange after every step: a pull always under way, and a peer that pulls every version."""
-    spare = make_way()
+def measure_gossip(effort: Effort, name: str, apart: bool) -> Found:
+    """Measure an exchange after every step: a pull always under way, and a peer that pulls every version.
+
+    Args:
+        effort: How much.
+        name: Of the case.
+        apart: True to give the training cores of its own, and the exchange and the peers others.
+    """
+    spare = make_way() if apart else []
     from tools.benchmarks.training import Gossip, Training
 
     case = CASES[name].sized(effort.trial)
@@ -63,6 +69,7 @@ def measure_gossip(effort: Effort, name: str) -> Found:
             "merge_share": counters.merge_seconds / seconds,
             "wait_share": counters.wait_seconds / seconds,
             "failed_pulls": sum(counters.failures.values()),
+            "publications_per_step": counters.publications / steps,
         },
         f"{counters.merges / steps:.2f} pulls a step",
     )
@@ -83,15 +90,16 @@ def measure_mask(effort: Effort, name: str) -> Found:
 ROWS = (
     *(
         Row(
-            f"step-{name}",
-            f"step of {name}, batch {case.batch}, with an exchange after every step",
-            "bare tf.function loop over the same model, optimizer and batches",
+            f"step-{name}{'' if apart else '-together'}",
+            f"step of {name}, batch {case.batch}, with an exchange after every step, {where}",
+            "bare tf.function loop over the same model, optimizer and batches, on the same cores",
             "ms",
-            partial(measure_gossip, name=name),
+            partial(measure_gossip, name=name, apart=apart),
             TARGETS.get(name),
             quick=False,
         )
         for name, case in CASES.items()
+        for apart, where in ((True, "which has cores of its own"), (False, "all on all cores"))
     ),
     *(
         Row(

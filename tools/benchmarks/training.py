@@ -28,7 +28,7 @@ from p2pdl.training.step import compile_step
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.transport.zeromq import ZmqClient
 from tools.benchmarks.cases import Case
-from tools.benchmarks.peers import pull_new_versions, serve_new_versions
+from tools.benchmarks.peers import pull_new_versions, run_on, serve_new_versions
 from tools.benchmarks.served import CLUSTER, Served
 from tools.benchmarks.worker import Worker
 
@@ -78,7 +78,7 @@ class Gossip:
 
     Args:
         training: Its weights are exchanged.
-        cores: Where the peers run; anywhere if there are none.
+        cores: Where the peers, the training's own server and its puller run; anywhere if there are none.
 
     Attributes:
         exchange: The training's end.
@@ -90,14 +90,22 @@ class Gossip:
         self._training = training
         spec = training.spec
         rows = "\n".join(spec.rows())
+        training_cores = sorted(os.sched_getaffinity(0)) if cores else []
         with ExitStack() as stack:
+            run_on(cores)
             self.own = own = stack.enter_context(Served("own", spec))
             served = stack.enter_context(Worker(serve_new_versions, rows=rows, cores=cores))
             pulling = Worker(pull_new_versions, rows=rows, address=own.address, cores=cores)
             self._pulling = stack.enter_context(pulling)
             addresses = {"served": served.ask("address")["address"]}
             clock = MonotonicClock()
-            self._downloads = Downloads(lambda: Requester(ZmqClient(), CLUSTER, "own", clock), spec, 1, clock)
+
+            def make_requester() -> Requester:
+                run_on(cores)
+                return Requester(ZmqClient(), CLUSTER, "own", clock)
+
+            self._downloads = Downloads(make_requester, spec, 1, clock)
+            run_on(training_cores)
             weights = ModelWeights(training.model, *(inbox.vector for inbox in self._downloads.inboxes))
             chosen = topology.create("ring", ["own", "served"])
             self.exchange = Exchange(
