@@ -175,6 +175,11 @@ class Snapshot:
     shard_digests: tuple[int, ...]
 
 
+def shard_of(vector: Float32Vector, number: int) -> Float32Vector:
+    """One shard of a vector."""
+    return vector[number * SHARD_ELEMENTS : (number + 1) * SHARD_ELEMENTS]
+
+
 def shard_digest(shard: Float32Vector) -> int:
     """64-bit xxh3 of the shard's little-endian bytes."""
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(shard).data)
@@ -182,9 +187,8 @@ def shard_digest(shard: Float32Vector) -> int:
 
 def shard_digests(vector: Float32Vector) -> tuple[int, ...]:
     """Digest of each shard of 1 MiB, the last one shorter."""
-    return tuple(
-        shard_digest(vector[start : start + SHARD_ELEMENTS]) for start in range(0, vector.size, SHARD_ELEMENTS)
-    )
+    shards = -(-vector.size // SHARD_ELEMENTS)
+    return tuple(shard_digest(shard_of(vector, number)) for number in range(shards))
 
 
 def combine_digests(digests: Iterable[int]) -> int:

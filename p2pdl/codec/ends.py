@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p2pdl.codec import create, is_stateless
 from p2pdl.codec.contract import Codec
 from p2pdl.codec.delta import DeltaSettings, ReceivedCopy, SentCopy, Update, max_nbytes
-from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
+from p2pdl.spec import SHARD_ELEMENTS, WeightSpec, shard_of
 from p2pdl.types import Float32Vector
 
 Frame = bytes | memoryview
@@ -144,8 +144,3 @@ def shard_nbytes(name: str) -> int:
     if is_stateless(name):
         return create(name).max_nbytes(SHARD_ELEMENTS)
     return max_nbytes(DeltaSettings.parse(name), SHARD_ELEMENTS)
-
-
-def shard_of(vector: Float32Vector, number: int) -> Float32Vector:
-    """One shard of a vector."""
-    return vector[number * SHARD_ELEMENTS : (number + 1) * SHARD_ELEMENTS]

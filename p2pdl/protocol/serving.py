@@ -13,7 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from p2pdl.codec import is_stateless
-from p2pdl.codec.ends import Encoder, shard_nbytes, shard_of
+from p2pdl.codec.ends import Encoder, shard_nbytes
 from p2pdl.protocol.encoders import Encoders
 from p2pdl.protocol.held import HeldVersions, VersionSource
 from p2pdl.protocol.messages import (
@@ -33,7 +33,7 @@ from p2pdl.protocol.messages import (
     StatusRequest,
 )
 from p2pdl.protocol.uploads import Sent, UploadPlaces
-from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec
+from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec, shard_of
 from p2pdl.types import Float32Vector, NodeId
 
 ShardPayload = Sequence[Float32Vector | NDArray[np.uint8]]

@@ -6,14 +6,14 @@ import mmap
 import os
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import xxhash
 
 from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.errors import StoreError
-from p2pdl.spec import WeightSpec, combine_digests, shard_digests
+from p2pdl.spec import SHARD_ELEMENTS, WeightSpec, combine_digests, shard_digest, shard_of
 from p2pdl.store import memory
 from p2pdl.store.layout import (
     HEADER_BYTES,
@@ -125,7 +125,7 @@ class StoreWriter:
 
     def publish(
         self,
-        fill: Callable[[Float32Vector], None],
+        fill: Callable[[Float32Vector], Iterable[int] | None],
         *,
         step: int,
         samples: int,
@@ -135,7 +135,8 @@ class StoreWriter:
         """Publish a new version.
 
         Args:
-            fill: Writes the whole vector into the array it is given.
+            fill: Writes the whole vector into the array it is given. If it does so piece by piece from the beginning
+                on, it gives after each the element up to which it has come: what is in the cache is hashed at once.
             step: Optimizer steps behind the weights.
             samples: Training samples behind them.
             loss: Smoothed training loss; NaN if there is none yet.
@@ -147,7 +148,12 @@ class StoreWriter:
         slot = self._free_slot()
         words = self._slot_words(slot)
         vector = self._slots[slot]
-        fill(vector)
+        digests: list[int] = []
+        for reached in fill(vector) or ():
+            while (len(digests) + 1) * SHARD_ELEMENTS <= reached:
+                digests.append(shard_digest(shard_of(vector, len(digests))))
+        while len(digests) < self._digests[slot].size:
+            digests.append(shard_digest(shard_of(vector, len(digests))))
         self._version += 1
         words[SlotWord.VERSION] = self._version
         words[SlotWord.STEP] = step
@@ -155,7 +161,7 @@ class StoreWriter:
         words[SlotWord.LOSS] = bits(loss)
         words[SlotWord.FINAL] = int(final)
         # For the server, which then need not read what it sends.
-        self._digests[slot][:] = digests = shard_digests(vector)
+        self._digests[slot][:] = digests
         words[SlotWord.DIGEST] = combine_digests(digests)
         words[SlotWord.PUBLISHED] = bits(self._clock.now())
         self._header[Word.NEWEST] = self._version * SLOTS + slot

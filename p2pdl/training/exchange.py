@@ -349,7 +349,11 @@ class Exchange:
     def _publish(self, final: bool = False) -> None:
         started = self._clock.now()
         self._store.publish(
-            self._weights.copy_to, step=self._step, samples=self._samples, loss=self.smoothed_loss, final=final
+            self._weights.copy_in_pieces,
+            step=self._step,
+            samples=self._samples,
+            loss=self.smoothed_loss,
+            final=final,
         )
         self._publish_cost = self._record("publish", started)
         self._published_at = started + self._publish_cost

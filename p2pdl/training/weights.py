@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from p2pdl.errors import ModelUnavailable
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.types import Float32Vector
 
 _NUMBER = re.compile(r"_\d+(?=/|$)")
@@ -80,13 +81,23 @@ class ModelWeights:
 
     def copy_to(self, vector: Float32Vector) -> None:
         """Write every variable into a vector of the spec's layout; the padding is left alone."""
+        for _ in self.copy_in_pieces(vector):
+            pass
+
+    def copy_in_pieces(self, vector: Float32Vector) -> Iterator[int]:
+        """As `copy_to`, shard by shard: gives the element up to which it has come, after each piece."""
         for place in self._places:
             tensor = place.read()
             if self._in_place and place.dtype == tf.float32:
-                values = np.asarray(memoryview(tensor))
+                values = np.asarray(memoryview(tensor)).reshape(-1)
             else:
-                values = tensor.numpy().astype(np.float32)
-            np.copyto(vector[place.span].reshape(place.shape), values)
+                values = tensor.numpy().astype(np.float32).reshape(-1)
+            start = place.span.start
+            while start < place.span.stop:
+                stop = min((start // SHARD_ELEMENTS + 1) * SHARD_ELEMENTS, place.span.stop)
+                np.copyto(vector[start:stop], values[start - place.span.start : stop - place.span.start])
+                yield stop
+                start = stop
 
     def merge_difference(self, weight: float, arrived: np.ndarray | None = None, number: int = 0) -> None:
         """Merge what lies in an inbox: `x += weight * inbox`, for statistics `x += weight * (inbox - x)`.

@@ -16,7 +16,7 @@ from p2pdl.protocol.messages import MESSAGE_TYPES, PROTOCOL_VERSION, Envelope, M
 HEADER_LIMIT = 64 << 10
 """Bytes of a header frame, at most."""
 
-_TYPE_NAMES = {message_type: name for name, message_type in MESSAGE_TYPES.items()}
+_TYPE_NAMES: dict[type, str] = {message_type: name for name, message_type in MESSAGE_TYPES.items()}
 _ENVELOPE_KINDS: dict[str, FieldKind] = {
     "protocol": Whole(0, 2**31 - 1),
     "type": Text(64),
@@ -34,10 +34,11 @@ def encode(envelope: Envelope) -> bytes:
         ProtocolError: No peer would accept the header: a field is out of its limits, or the whole is too long.
     """
     message = envelope.message
-    kinds = _field_kinds(type(message))
+    message_type: type = type(message)
+    kinds = _field_kinds(message_type)
     header: dict[str, Any] = {
         "protocol": PROTOCOL_VERSION,
-        "type": _TYPE_NAMES[type(message)],
+        "type": _TYPE_NAMES[message_type],
         "id": envelope.id,
         "cluster": envelope.cluster,
         "node": envelope.node,

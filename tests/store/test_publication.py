@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -30,6 +32,26 @@ def test_load_equals_published_vector_with_its_digests(elements: int) -> None:
         np.testing.assert_array_equal(snapshot.vector, vector)
         assert snapshot.shard_digests == shard_digests(vector)
         assert snapshot.info.digest == vector_digest(vector)
+        reader.close()
+
+
+@pytest.mark.parametrize("pieces", [[1], [SHARD_ELEMENTS], [5, SHARD_ELEMENTS + 3, 2 * SHARD_ELEMENTS], []])
+def test_load_of_a_vector_written_in_pieces_has_its_digests(pieces: list[int]) -> None:
+    spec = dense_spec(2 * SHARD_ELEMENTS + 500)
+    vector = random_vector(spec.size)
+
+    def fill(target: Float32Vector) -> Iterator[int]:
+        for start, stop in itertools.pairwise([0, *pieces, spec.size]):
+            target[start:stop] = vector[start:stop]
+            yield stop
+
+    with new_store() as descriptor, writing(descriptor, spec) as writer:
+        reader = StoreReader(descriptor)
+        writer.publish(fill, step=1, samples=1, loss=0.5)
+        snapshot = reader.load()
+        assert snapshot is not None
+        np.testing.assert_array_equal(snapshot.vector, vector)
+        assert snapshot.shard_digests == shard_digests(vector)
         reader.close()
 
 

@@ -55,6 +55,17 @@ def test_the_vector_holds_every_float_weight_in_model_order_and_nothing_else():
     ]
 
 
+def test_copied_in_pieces_it_is_the_same_vector_and_no_piece_crosses_a_shard():
+    model = keras.Sequential([keras.Input((700,)), keras.layers.Dense(600), keras.layers.Dense(3)])
+    weights, _ = bound(model)
+    vector, start = np.zeros(weights.spec.size, np.float32), 0
+    for reached in weights.copy_in_pieces(vector):
+        assert start < reached and start // SHARD_ELEMENTS == (reached - 1) // SHARD_ELEMENTS
+        start = reached
+    assert start == weights.spec.variables[-1].span.stop
+    np.testing.assert_array_equal(vector, vector_of(weights))
+
+
 def test_the_same_code_gives_the_same_spec_whatever_was_built_before():
     first = spec_of(small_model())
     keras.layers.Dense(2)
