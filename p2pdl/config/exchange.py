@@ -119,7 +119,7 @@ class Gossip(Section):
         ge=1,
         le=4,
         unit="MiB",
-        meaning="Bytes in one range request, before the first transfer of a delta.",
+        meaning="Bytes in one range request on a link that carries them within a second; otherwise 1.",
         trade_off="Large has fewer round trips; small holds up a server with several clients for a shorter time, and "
         "loses less when a transfer breaks.",
     )

@@ -38,7 +38,7 @@ class LinkSettings:
         codec: A codec's name on the wire, or `auto`.
         timeout: Seconds for a pull; None to learn it.
         request_timeout: Seconds without an answer; None to learn it.
-        range_shards: Shards of float32 in one request, or as many bytes of another codec.
+        range_shards: Shards of float32 in one request, or as many bytes of another codec, where a link is fast.
         window: Requests in flight.
     """
 
@@ -83,7 +83,7 @@ class Link:
         settings = self._settings
         largest = range_limit(self.codec)
         # A range of a strong codec is small: several shards of it make up for the round trip.
-        by_bytes = max(1, 4 * SHARD_ELEMENTS * settings.range_shards // shard_nbytes(self.codec))
+        by_bytes = max(1, self._range_nbytes() // shard_nbytes(self.codec))
         shards = 1 if self._narrow else min(largest, by_bytes)
         window = 1 if self._narrow else settings.window
         nbytes = self._expected_nbytes()
@@ -102,6 +102,12 @@ class Link:
             nbytes=nbytes,
             byte_seconds=0.0 if settings.timeout else byte_seconds,
         )
+
+    def _range_nbytes(self) -> int:
+        """Bytes of one reply: one shard, until the link is known to carry a larger range within a second."""
+        wanted = 4 * SHARD_ELEMENTS * self._settings.range_shards
+        is_fast = bool(self._rates) and statistics.median(self._rates) >= wanted
+        return wanted if is_fast else 4 * SHARD_ELEMENTS
 
     def on_success(self, seconds: float, silence: float, nbytes: int, interval: float) -> None:
         """A pull is done.

@@ -190,7 +190,9 @@ class LivePull:
     ) -> None:
         digest = spec or dense_spec(size).digest
         decoder = decoder or StatelessDecoder(create("float32"), size)
-        self._pull = Pull("beta", size, digest, count(1), settings or PullSettings(), decoder, known, part)
+        self._pull = Pull(
+            "beta", size, digest, count(1), settings or PullSettings(range_shards=1, window=4), decoder, known, part
+        )
         self._network = network
         self._client = network.client(name, self._arrive)
         self._name = name
@@ -247,7 +249,7 @@ def pull_model(
     name: str = "alpha",
 ) -> Pulled:
     """Pull a version of `MODEL`."""
-    settings = PullSettings(request_timeout=1.0, range_shards=range_shards)
+    settings = PullSettings(request_timeout=1.0, range_shards=range_shards, window=4)
     return run_pull(
         network, MODEL.size, settings, spec=MODEL.digest, known=known, decoder=decoder, part=part, name=name
     )

@@ -35,12 +35,16 @@ def is_narrow(link: Link) -> bool:
 @pytest.mark.parametrize("wanted", [1, 2, 4, 16])
 @pytest.mark.parametrize("codec", sorted({*EVERY_CODEC, *LADDER}))
 def test_pull_settings_stay_within_what_a_reply_may_hold(codec: str, wanted: int) -> None:
-    settings = link_of(codec, range_shards=wanted, window=3).pull_settings()
-    assert settings.window == 3
-    assert 1 <= settings.range_shards <= range_limit(codec)
-    assert settings.range_shards * shard_nbytes(codec) <= REPLY_LIMIT
-    # As many bytes as asked for, in whole shards; at least one of them, at most what a reply holds.
-    assert settings.range_shards == min(range_limit(codec), max(1, wanted * MIB // shard_nbytes(codec)))
+    link = link_of(codec, range_shards=wanted, window=3)
+    for granted, seconds in ((1, 1e-4), (wanted, 1e4), (wanted, 1e4), (1, 1e4)):
+        settings = link.pull_settings()
+        assert settings.window == 3
+        assert 1 <= settings.range_shards <= range_limit(codec)
+        assert settings.range_shards * shard_nbytes(codec) <= REPLY_LIMIT
+        # As many bytes as asked for, if the link carries them in a second, in whole shards; at least one of them, at
+        # most what a reply holds.
+        assert settings.range_shards == min(range_limit(codec), max(1, granted * MIB // shard_nbytes(codec)))
+        link.on_success(seconds, seconds, round(8 * MIB * density(codec)), 1.0)
 
 
 @pytest.mark.parametrize("codec", EVERY_CODEC)
@@ -49,7 +53,7 @@ def test_explicit_codec_stays_whatever_a_pull_takes(codec: str) -> None:
     for seconds in (0.001, 1.0, 1000.0):
         succeed(link, seconds, times=PROBE_PULLS + 1)
         assert (link.codec, link.reason) == (codec, "as configured")
-        assert link.pull_settings().window == 4
+        assert link.pull_settings().window == LinkSettings().window
 
 
 def test_explicit_codec_becomes_narrow_then_stronger_step_by_step() -> None:

@@ -99,7 +99,8 @@ def test_peer_that_vanishes_is_given_up_as_soon_as_the_largest_reply_could_have_
         for _ in range(25):
             link.on_success(8e-6 * nbytes / mbit, 1e-6 * nbytes / mbit, nbytes, 1.0)
         settings = link.pull_settings()
-        assert settings.range_shards == 3 and SILENCE_BOUNDS.floor <= settings.request_timeout <= seconds
+        assert settings.range_shards == (7 if mbit == 1000.0 else 3)
+        assert SILENCE_BOUNDS.floor <= settings.request_timeout <= seconds
         assert settings.request_timeout <= settings.timeout <= PULL_BOUNDS.ceiling
 
 
@@ -120,7 +121,7 @@ def test_each_byte_beyond_the_expected_ones_makes_the_time_longer() -> None:
     network = network_of(node_serving(VECTOR))
     network.faults.bandwidth = 2.0**20
     for byte_seconds, ends in ((0.0, 3.5), (0.5 / 2**20, 3.5 + 0.5 * 3.0), (1.1 / 2**20, 0.0)):
-        settings = PullSettings(timeout=3.5, nbytes=2**20, byte_seconds=byte_seconds)
+        settings = PullSettings(timeout=3.5, range_shards=1, window=4, nbytes=2**20, byte_seconds=byte_seconds)
         began = network.clock.now()
         pulled = run_pull(network, VECTOR.size, settings)
         if ends:
@@ -136,7 +137,7 @@ def test_time_for_further_bytes_has_a_ceiling_but_never_shortens_what_is_configu
     network = network_of(node_serving(VECTOR))
     network.faults.bandwidth = 2.0**20 / 100
     for timeout, ends in ((150.0, LONGEST_TIMEOUT), (LONGEST_TIMEOUT + 100.0, LONGEST_TIMEOUT + 100.0)):
-        settings = PullSettings(timeout=timeout, request_timeout=200.0, byte_seconds=1.0)
+        settings = PullSettings(timeout=timeout, request_timeout=200.0, byte_seconds=1.0, range_shards=1, window=4)
         began = network.clock.now()
         pulled = run_pull(network, VECTOR.size, settings)
         assert isinstance(pulled.last, Fail)

@@ -33,7 +33,7 @@ def test_part_asks_for_its_shards_alone_and_the_lease_ends(part: range, codec: s
     node = node_serving(VECTOR)
     network, serving = network_of(node), Serving(CLUSTER, node)
     damage_replies(network, node, lambda request, reply, payload: (reply, payload), serving)
-    settings = PullSettings(range_shards=range_shards)
+    settings = PullSettings(range_shards=range_shards, window=4)
     pulled = run_pull(network, VECTOR.size, settings, decoder=decoder(codec, SPEC), part=part)
     assert isinstance(pulled.last, Complete)
     inside = np.zeros(VECTOR.size, bool)
@@ -64,7 +64,7 @@ def test_part_that_could_never_be_completed_is_refused_at_once(part: range) -> N
 
 def test_vector_of_no_elements_cannot_be_pulled() -> None:
     with pytest.raises(ValueError, match=r"range\(0, 0\) is no part of 0 shards"):
-        Pull("beta", 0, "", count(1), PullSettings(), StatelessDecoder(create("float32"), 0))
+        Pull("beta", 0, "", count(1), PullSettings(range_shards=1, window=4), StatelessDecoder(create("float32"), 0))
 
 
 def test_parts_one_after_another_make_the_whole() -> None:

@@ -56,7 +56,7 @@ def most_in_flight(network: MemoryNetwork, client: str) -> int:
 @pytest.mark.parametrize("size", EDGES)
 def test_pull_any_size_is_bit_identical(size: int, range_shards: int) -> None:
     node = node_serving(VECTOR[:size])
-    pulled = run_pull(network_of(node), size, PullSettings(range_shards=range_shards))
+    pulled = run_pull(network_of(node), size, PullSettings(range_shards=range_shards, window=4))
     assert isinstance(pulled.last, Complete)
     np.testing.assert_array_equal(pulled.vector.view(np.uint32), VECTOR[:size].view(np.uint32))
     assert len(pulled.requests()) == 1 + -(-size // (range_shards * SHARD_ELEMENTS))
@@ -91,7 +91,7 @@ def test_pull_tells_what_it_got_in_order() -> None:
     [begin] = [action for action in pulled.actions if isinstance(action, Begin)]
     complete = pulled.last
     assert isinstance(complete, Complete)
-    assert pulled.actions.index(begin) == 1 + PullSettings().window
+    assert pulled.actions.index(begin) == 1 + PullSettings(range_shards=1, window=4).window
     info = node.published[0].info
     reply = complete.snapshot
     assert reply == begin.snapshot
@@ -107,10 +107,12 @@ def test_pull_of_the_known_version_transfers_nothing() -> None:
     node = node_serving(VECTOR)
     network = network_of(node)
     pulled = run_pull(network, VECTOR.size, known=("first-life", 1))
-    assert [type(action) for action in pulled.actions] == [Send] * (1 + PullSettings().window) + [Unchanged]
+    assert [type(action) for action in pulled.actions] == [Send] * (
+        1 + PullSettings(range_shards=1, window=4).window
+    ) + [Unchanged]
     network.run_until(network.clock.now() + 1.0)
     replies = [entry for entry in network.journal if (entry.event, entry.source) == ("sent", ADDRESS)]
-    assert len(replies) == 1 + PullSettings().window
+    assert len(replies) == 1 + PullSettings(range_shards=1, window=4).window
     assert sum(entry.nbytes for entry in replies) < 2000
     assert isinstance(pulled.last, Unchanged) and pulled.last.snapshot.version == 1
     for known in (("first-life", 2), ("other-life", 1)):
@@ -129,7 +131,7 @@ def test_pull_version_is_one_version_while_others_are_published() -> None:
 
     network.at(0.0, publish_more)
     for _ in range(3):
-        pulled = run_pull(network, VECTOR.size, PullSettings(window=1))
+        pulled = run_pull(network, VECTOR.size, PullSettings(window=1, range_shards=1))
         assert isinstance(pulled.last, Complete)
         version = pulled.last.snapshot.version
         np.testing.assert_array_equal(pulled.vector, node.published[version - 1].vector)
@@ -199,7 +201,7 @@ def test_link_that_corrupts_never_leads_to_a_wrong_vector() -> None:
 def run_pull_tolerantly(network: MemoryNetwork) -> Pulled:
     """A pull that a damaged header ends at once, as its host would."""
     try:
-        return run_pull(network, VECTOR.size, PullSettings(request_timeout=1.0))
+        return run_pull(network, VECTOR.size, PullSettings(request_timeout=1.0, range_shards=1, window=4))
     except (ProtocolError, IncompatiblePeer) as error:
         return Pulled(np.empty(0, np.float32), [Fail(error)], network.clock.now())
 
@@ -255,7 +257,7 @@ def test_version_gone_in_mid_pull_ends_it() -> None:
         node.life = "second-life"
 
     network.at(0.0055, live_again)
-    pulled = run_pull(network, VECTOR.size, PullSettings(window=1))
+    pulled = run_pull(network, VECTOR.size, PullSettings(window=1, range_shards=1))
     error = error_of(pulled)
     assert isinstance(error, PeerRefused) and error.code == "version-gone"
     assert any(isinstance(action, Accept) for action in pulled.actions)
@@ -264,7 +266,7 @@ def test_version_gone_in_mid_pull_ends_it() -> None:
 def test_silent_peer_ends_the_pull_after_the_request_timeout() -> None:
     network = network_of(node_serving(VECTOR))
     network.stop(ADDRESS)
-    pulled = run_pull(network, VECTOR.size, PullSettings(timeout=60, request_timeout=3))
+    pulled = run_pull(network, VECTOR.size, PullSettings(timeout=60, request_timeout=3, range_shards=1, window=4))
     error = error_of(pulled)
     assert isinstance(error, PeerTimeout) and error.code == "timeout"
     assert "beta: no answer for 3 s" in error.message
@@ -275,7 +277,7 @@ def test_peer_that_falls_silent_in_mid_pull_ends_it_after_the_request_timeout() 
     network = network_of(node_serving(VECTOR))
     network.faults.delay = (0.1, 0.1)
     network.at(0.45, lambda: network.stop(ADDRESS))
-    pulled = run_pull(network, VECTOR.size, PullSettings(timeout=60, request_timeout=3, window=1))
+    pulled = run_pull(network, VECTOR.size, PullSettings(timeout=60, request_timeout=3, window=1, range_shards=1))
     assert isinstance(error_of(pulled), PeerTimeout)
     assert pulled.finished == pytest.approx(0.4 + 3.0)
 
@@ -283,7 +285,7 @@ def test_peer_that_falls_silent_in_mid_pull_ends_it_after_the_request_timeout() 
 def test_slow_peer_ends_the_pull_after_the_whole_timeout() -> None:
     network = network_of(node_serving(VECTOR))
     network.faults.bandwidth = 2**20 / 2.0
-    pulled = run_pull(network, VECTOR.size, PullSettings(timeout=7, request_timeout=3))
+    pulled = run_pull(network, VECTOR.size, PullSettings(timeout=7, request_timeout=3, range_shards=1, window=4))
     error = error_of(pulled)
     assert isinstance(error, PeerTimeout)
     assert "not done within 7 s (3 of 5 MiB of the model had come)" in error.message
@@ -295,7 +297,7 @@ def test_paused_peer_that_goes_on_in_time_completes_the_pull() -> None:
     network = network_of(node_serving(VECTOR))
     network.faults.paused.add(ADDRESS)
     network.at(2.0, network.faults.paused.clear)
-    pulled = run_pull(network, VECTOR.size, PullSettings(request_timeout=3))
+    pulled = run_pull(network, VECTOR.size, PullSettings(request_timeout=3, range_shards=1, window=4))
     assert isinstance(pulled.last, Complete)
     assert 2.0 < pulled.finished < 2.2
 
@@ -408,9 +410,11 @@ def test_peer_that_answers_only_the_snapshot_is_silent() -> None:
     node = node_serving(VECTOR)
     network = network_of(node)
     damage_replies(network, node, lambda _, reply, payload: None if type(reply) is RangeReply else (reply, payload))
-    pulled = run_pull(network, VECTOR.size, PullSettings(request_timeout=2))
+    pulled = run_pull(network, VECTOR.size, PullSettings(request_timeout=2, range_shards=1, window=4))
     assert isinstance(error_of(pulled), PeerTimeout)
-    assert [type(action) for action in pulled.actions] == [Send] * (1 + PullSettings().window) + [Begin, Fail]
+    assert [type(action) for action in pulled.actions] == [Send] * (
+        1 + PullSettings(range_shards=1, window=4).window
+    ) + [Begin, Fail]
 
 
 @pytest.mark.parametrize("bad", [{"range_shards": 0}, {"range_shards": 17}, {"window": 0}])

@@ -42,7 +42,7 @@ def begun(window: int = 4) -> tuple[Pull, list[Send]]:
 
 def started(window: int = 4, part: range | None = None) -> tuple[Pull, Send, list[Send]]:
     """A pull that has asked, its snapshot request and its first range requests."""
-    settings = PullSettings(timeout=100, request_timeout=10, window=window)
+    settings = PullSettings(timeout=100, request_timeout=10, window=window, range_shards=1)
     decoder = StatelessDecoder(create("float32"), VECTOR.size)
     pull = Pull("beta", VECTOR.size, "spec", count(1), settings, decoder, None, part)
     first, *sends = pull.on_start(0.0)
@@ -165,7 +165,7 @@ def test_range_answered_before_the_snapshot_is_not_taken() -> None:
 
 def test_ranges_refused_after_unchanged_or_a_refused_snapshot_change_nothing() -> None:
     no_lease = Refusal("no-lease", "not granted")
-    settings, decoder = PullSettings(), StatelessDecoder(create("float32"), VECTOR.size)
+    settings, decoder = PullSettings(range_shards=1, window=4), StatelessDecoder(create("float32"), VECTOR.size)
     for reply, outcome in ((SNAPSHOT, Unchanged), (Refusal("busy", "later"), Fail)):
         pull = Pull("beta", VECTOR.size, "spec", count(1), settings, decoder, ("life", 4))
         sends = [action for action in pull.on_start(0.0) if isinstance(action, Send)]
@@ -196,7 +196,7 @@ def test_part_asks_for_its_shards_alone_and_says_which_request_is_the_last(part:
 
 
 def test_shards_before_the_damaged_one_are_kept_and_the_rest_is_asked_for_again() -> None:
-    settings = PullSettings(range_shards=3)
+    settings = PullSettings(range_shards=3, window=4)
     pull = Pull("beta", VECTOR.size, "spec", count(1), settings, StatelessDecoder(create("float32"), VECTOR.size))
     _, ask = pull.on_start(0.0)
     assert isinstance(ask, Send)

@@ -49,7 +49,9 @@ def pull_when_admitted(network: MemoryNetwork, name: str, pause: float = 0.05) -
 
 def test_ranges_of_two_pullers_are_served_in_turn() -> None:
     network = slow_network(uploads=2)
-    pulls = [LivePull(network, VECTOR.size, PullSettings(window=2), name=name) for name in ("alpha", "gamma")]
+    pulls = [
+        LivePull(network, VECTOR.size, PullSettings(window=2, range_shards=1), name=name) for name in ("alpha", "gamma")
+    ]
     finished = []
     for pulled in (pull.wait() for pull in pulls):
         assert isinstance(pulled.last, Complete)
@@ -78,7 +80,7 @@ def test_one_upload_at_a_time_makes_the_first_puller_as_fast_as_alone_and_the_se
 def test_puller_without_a_place_is_told_at_once_and_nothing_is_sent_to_it() -> None:
     network = network_of(node_serving(VECTOR))
     network.faults.delay = (0.01, 0.01)
-    first = LivePull(network, VECTOR.size, PullSettings(window=1))
+    first = LivePull(network, VECTOR.size, PullSettings(window=1, range_shards=1))
     network.run_until(0.05)
     refused = run_pull(network, VECTOR.size, name="gamma")
     assert is_busy(refused) and refused.finished < 0.1
@@ -89,7 +91,7 @@ def test_puller_without_a_place_is_told_at_once_and_nothing_is_sent_to_it() -> N
 
 def test_unchanged_version_takes_no_place() -> None:
     network = slow_network(1)
-    first = LivePull(network, VECTOR.size, PullSettings(window=1))
+    first = LivePull(network, VECTOR.size, PullSettings(window=1, range_shards=1))
     unchanged = run_pull(network, VECTOR.size, known=("first-life", 1), name="gamma")
     assert not is_busy(unchanged)
     assert isinstance(first.wait().last, Complete)
@@ -101,7 +103,7 @@ def test_puller_that_vanished_keeps_the_others_out_for_no_longer_than_it_may_pau
     if known:
         assert isinstance(run_pull(network, VECTOR.size).last, Complete)
     began = network.clock.now()
-    LivePull(network, VECTOR.size, PullSettings(window=1), name="vanished")
+    LivePull(network, VECTOR.size, PullSettings(window=1, range_shards=1), name="vanished")
     network.run_until(began + 0.0025)
     network.faults.cut |= {("vanished", ADDRESS), (ADDRESS, "vanished")}
     pulled = pull_when_admitted(network, "gamma")
@@ -148,7 +150,7 @@ def sent_to(network: MemoryNetwork, name: str) -> float:
     return max(arrived) - network.faults.delay[1]
 
 
-PATIENT = PullSettings(timeout=1e6, request_timeout=1e4)
+PATIENT = PullSettings(timeout=1e6, request_timeout=1e4, range_shards=1, window=4)
 
 
 @pytest.mark.parametrize("mbit", [0.5, 3.0, 100.0])

@@ -1,8 +1,8 @@
 """Rows of the family `memory`: what p2pdl adds to the peak memory of its processes, in sizes of the model.
 
 The peak of a process is `VmHWM` less `RssShmem`: the most that it had resident at once, anonymous or mapped from files.
-The store, which a trainer and its server share, counts as the trainer's, with all the memory that the kernel has given
-to it, and not as the server's.
+The store, which a trainer and its server share, counts with all the memory that the kernel has given to it: the slots
+that are there for what the server sends count as the server's, the others as the trainer's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.shaped_pull import CHANGE_SIGMA, layout
+from p2pdl.store.layout import LEASES, SLOTS
 from tools.benchmarks.accounting import own_peak_nbytes
 from tools.benchmarks.cases import CASES, Case
 from tools.benchmarks.measurement import Details, Effort, Found, Pair, Row, Target
@@ -44,14 +45,15 @@ def measure_trainer(effort: Effort, case: Case) -> Found:
             with Worker(train, gossips=gossips, **settings) as trainer:
                 said = trainer.ask("train")
             peaks[gossips] = 1e-6 * said["peak"]
-        store = 1e-6 * said["store"]
+        store = 1e-6 * said["store"] * (SLOTS - LEASES) / SLOTS
         pairs.append((peaks[True] + store - peaks[False], 1e-6 * said["nbytes"]))
         details = {
             "own_peak_megabytes": peaks[True],
             "plain_own_peak_megabytes": peaks[False],
             "store_megabytes": store,
+            "store_megabytes_of_the_server": store * LEASES / (SLOTS - LEASES),
         }
-    return Found(pairs, details, f"{store:.0f} MB of it are the store")
+    return Found(pairs, details, f"{store:.0f} MB of it are slots of the store")
 
 
 def train(model: str, width: float, batch: int, gossips: bool) -> None:
@@ -102,7 +104,7 @@ def measure_server(effort: Effort, codec: str) -> Found:
                         puller.tell("pull")
                     for puller in (one, other):
                         puller.answer()
-                peak = own_peak_nbytes(served.process)
+                peak = own_peak_nbytes(served.process) + served.store_nbytes * LEASES // SLOTS
         pairs.append((1e-6 * (peak - before), 1e-6 * spec.nbytes))
     return Found(pairs, {"before_megabytes": 1e-6 * before})
 
