@@ -109,7 +109,7 @@ def serve(
     Args:
         transport: Where they come from.
         answerer: What to answer.
-        store: Counts what is sent, and says when readers that do not read hold all of its memory.
+        store: Counts what is sent, and says when readers that do not read hold all of its leases.
         view: Counts refusals.
         clock: Source of times.
         is_stopping: Asked after every request, and several times a second.
@@ -118,7 +118,7 @@ def serve(
     while not is_stopping():
         # Before a request is taken, never after: a new socket has no request to answer.
         if starvation.is_over_long(store.is_starved, clock.now()):
-            log.warning("readers that do not read hold every version in memory; dropping all connections")
+            log.warning("readers that do not read hold every version that may be in use; dropping all connections")
             transport.reset()
         frames = transport.receive(POLL_SECONDS)
         if frames is not None:

@@ -1,9 +1,9 @@
-"""When to drop all connections: readers that do not read have kept a server from copying new versions for too long."""
+"""When to drop all connections: readers that do not read have kept a server from newer versions for too long."""
 
 from __future__ import annotations
 
 STARVED_SECONDS = 60.0
-"""How long readers that do not read may keep a server from copying a new version: longer than any heartbeat."""
+"""How long readers that do not read may keep a server from a new version: longer than any heartbeat."""
 
 
 class Starvation:
@@ -16,7 +16,7 @@ class Starvation:
         """True once it has lasted for too long; then it is counted anew.
 
         Args:
-            starved: True if every buffer is being sent to somebody and a new version waits for one.
+            starved: True if as many versions as may be are being sent to somebody, and there is a newer one.
             now: Seconds of the machine's monotonic clock.
         """
         if not starved:
