@@ -51,6 +51,10 @@ class TrainerSettings:
         return cls(**json.loads(argument))
 
 
+ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""Bytes from which on glibc fetches and returns memory piece by piece, and free bytes that it keeps at most."""
+
+
 class Lifeline:
     """A pipe whose writing end only this process holds: when it is gone, its children see the end of the file."""
 
@@ -106,6 +110,7 @@ def start_server(
             [sys.executable, "-m", "p2pdl.server", settings.to_argument()],
             pass_fds=(store, lifeline.reading, ready_writing),
             stdin=subprocess.DEVNULL,
+            env=exchange_environment(),
             process_group=0,
         )
     finally:
@@ -151,9 +156,18 @@ def start_trainer(settings: TrainerSettings, lifeline: Lifeline, threads: int) -
     )
 
 
+def exchange_environment() -> dict[str, str]:
+    """This process's environment for a process that handles shards; what the user set stays.
+
+    glibc gives freed memory of a shard's size back to the kernel, and fetches it anew for the next shard, page by page:
+    that took two thirds of the time of an encoding to `int8`.
+    """
+    return {**ALLOCATION, **os.environ}
+
+
 def trainer_environment(threads: int) -> dict[str, str]:
-    """This process's environment with what TensorFlow must find before it is loaded; what the user set stays."""
-    environment = dict(os.environ)
+    """As `exchange_environment`, with what TensorFlow must find before it is loaded; what the user set stays."""
+    environment = exchange_environment()
     environment.setdefault("KERAS_BACKEND", "tensorflow")
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if platform.machine().lower() in ("x86_64", "amd64"):
