@@ -82,7 +82,9 @@ all machines (the name, the model, the seed, the nodes) has to be set so on all 
 
 No setting is read from the environment: the file and its flags are the whole configuration, and a run can be repeated
 from them. Keras and TensorFlow read variables of their own, such as `KERAS_HOME` for the folder in which Keras keeps
-the data sets that it downloads, and `TF_ENABLE_ONEDNN_OPTS`.
+the data sets that it downloads, and `TF_ENABLE_ONEDNN_OPTS`. For the processes
+that it starts p2pdl sets `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` and what TensorFlow needs, unless you have
+set it.
 """
 
 
