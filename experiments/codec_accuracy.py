@@ -10,7 +10,8 @@ a run can be repeated bit for bit. With --real the nodes are processes of `p2pdl
 known. With --out results are kept, and what is there is not done again.
 Command: python -m experiments.codec_accuracy --data mnist --out runs/mnist             about 12 minutes on two cores
          python -m experiments.codec_accuracy --data cifar10 --model vgg19 --width 0.25 --batch 32 --steps 1500
-         --look-every 100 --codecs float32,int8,top-k:0.05:int8 --out runs/cifar10      about 35 minutes on two cores
+         --learning-rate 0.01 --look-every 250 --codecs float32,int8,top-k:0.05:int8 --out runs/cifar10
+                                                                                        about 30 minutes on two cores
 """
 
 from __future__ import annotations
