@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2pdl.errors import DivergedError
-from p2pdl.protocol.pull import PullSettings, shards_in
+from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import aligned_empty
 from p2pdl.simulation.cluster import SimulatedCluster
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import WeightSpec, shards_in
 from p2pdl.training.evaluate import Evaluation, evaluate
 from p2pdl.training.preparation import Preparation
 from p2pdl.training.weights import ModelWeights, spec_of

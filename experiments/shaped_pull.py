@@ -32,11 +32,10 @@ from p2pdl.errors import P2pdlError, ProcessDied
 from p2pdl.lifeline import end_with_parent
 from p2pdl.node.children import Lifeline, start_server
 from p2pdl.protocol.link import Link, LinkSettings
-from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Requester
 from p2pdl.puller.source import Source
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import WeightSpec, shards_in
 from p2pdl.store import memory
 from p2pdl.store.writer import StoreWriter
 from p2pdl.transport.zeromq import ZmqClient

@@ -175,6 +175,11 @@ class Snapshot:
     shard_digests: tuple[int, ...]
 
 
+def shards_in(length: int) -> int:
+    """Shards that so many elements make up, the last one perhaps shorter."""
+    return -(-length // SHARD_ELEMENTS)
+
+
 def shard_of(vector: Float32Vector, number: int) -> Float32Vector:
     """One shard of a vector."""
     return vector[number * SHARD_ELEMENTS : (number + 1) * SHARD_ELEMENTS]
@@ -187,8 +192,7 @@ def shard_digest(shard: Float32Vector) -> int:
 
 def shard_digests(vector: Float32Vector) -> tuple[int, ...]:
     """Digest of each shard of 1 MiB, the last one shorter."""
-    shards = -(-vector.size // SHARD_ELEMENTS)
-    return tuple(shard_digest(shard_of(vector, number)) for number in range(shards))
+    return tuple(shard_digest(shard_of(vector, number)) for number in range(shards_in(vector.size)))
 
 
 def combine_digests(digests: Iterable[int]) -> int:

@@ -135,12 +135,16 @@ def decoder(name: str, spec: WeightSpec) -> Decoder:
     return ReceivedCopy(spec.state_spans, spec.size, DeltaSettings.parse(name))
 
 
-def shard_nbytes(name: str) -> int:
+def shard_nbytes(name: str, elements: int = SHARD_ELEMENTS) -> int:
     """Bytes of one encoded shard at most.
+
+    Args:
+        name: The codec as on the wire.
+        elements: Of the shard.
 
     Raises:
         ValueError: There is no such codec.
     """
     if is_stateless(name):
-        return create(name).max_nbytes(SHARD_ELEMENTS)
-    return max_nbytes(DeltaSettings.parse(name), SHARD_ELEMENTS)
+        return create(name).max_nbytes(elements)
+    return max_nbytes(DeltaSettings.parse(name), elements)

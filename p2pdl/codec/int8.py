@@ -9,13 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pdl.codec.blocks import BLOCK, blocks_in, by_block
 from p2pdl.codec.contract import Bytes, Payload
 from p2pdl.codec.payload import exact_bytes, refuse_not_finite, require_finite
 from p2pdl.errors import RejectedWeights
 from p2pdl.types import Float32Vector
-
-BLOCK = 256
-"""Elements that share a scale."""
 
 LEVELS = np.float32(127.0)
 """Levels on either side of 0."""
@@ -50,7 +48,7 @@ class Int8:
             greatest = _greatest(steps)
             require_finite(greatest)
             scales[:] = _scales(greatest)
-            _by_block(np.divide, values, scales, steps)
+            by_block(np.divide, values, scales, steps)
             steps += _dither(values.size, seed)
             # A quotient is at most 127 + 2^-17 and u at most 1 - 2^-16, so no level can be beyond 127.
             np.floor(steps, out=steps)
@@ -69,12 +67,12 @@ class Int8:
             refuse_not_finite(scales * LEVELS)
             if scales.min() < 0.0 or levels.min() < -LEVELS:
                 raise RejectedWeights("the peer's int8 weights are malformed", code="payload")
-            _by_block(np.multiply, levels, scales, out)
+            by_block(np.multiply, levels, scales, out)
         return out
 
     def max_nbytes(self, size: int) -> int:
         """1 byte an element and 4 a block."""
-        return 4 * _blocks(size) + size
+        return 4 * blocks_in(size) + size
 
     def error_bound(self, values: Float32Vector) -> Float32Vector:
         """One step of the value's block, and 2^-16 of it for the rounding of float32."""
@@ -83,13 +81,9 @@ class Int8:
         return np.repeat(steps, BLOCK)[: values.size]
 
 
-def _blocks(size: int) -> int:
-    return -(-size // BLOCK)
-
-
 def _parts(payload: Bytes, size: int) -> tuple[Float32Vector, NDArray[np.int8]]:
     """Views of the scales and the levels in a payload of the right length."""
-    boundary = 4 * _blocks(size)
+    boundary = 4 * blocks_in(size)
     return payload[:boundary].view("<f4"), payload[boundary:].view(np.int8)
 
 
@@ -98,7 +92,7 @@ def _greatest(magnitudes: Float32Vector) -> Float32Vector:
     # Floats that are not negative are ordered as their bits are, NaN last, and integers are compared faster.
     bits = magnitudes.view(np.int32)
     whole = magnitudes.size - magnitudes.size % BLOCK
-    greatest = np.empty(_blocks(magnitudes.size), np.int32)
+    greatest = np.empty(blocks_in(magnitudes.size), np.int32)
     np.maximum.reduce(bits[:whole].reshape(-1, BLOCK), axis=1, out=greatest[: whole // BLOCK])
     if whole < magnitudes.size:
         greatest[-1] = bits[whole:].max()
@@ -109,20 +103,6 @@ def _scales(greatest: Float32Vector) -> Float32Vector:
     """The step of each block; 0 for a block of zeros would divide by 0, so it gets the smallest one."""
     scales: Float32Vector = np.clip(greatest / LEVELS, SMALLEST_SCALE, LARGEST_SCALE)
     return scales
-
-
-def _by_block(
-    operation: np.ufunc,
-    values: Float32Vector | NDArray[np.int8],
-    scales: Float32Vector,
-    out: Float32Vector,
-) -> None:
-    """`operation(value, scale of its block)` for each value."""
-    whole = values.size - values.size % BLOCK
-    columns = scales[: whole // BLOCK, np.newaxis]
-    operation(values[:whole].reshape(-1, BLOCK), columns, out=out[:whole].reshape(-1, BLOCK))
-    if whole < values.size:
-        operation(values[whole:], scales[-1], out=out[whole:])
 
 
 def _dither(size: int, seed: int) -> Float32Vector:

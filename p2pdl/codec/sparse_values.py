@@ -8,15 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pdl.codec.blocks import BLOCK, blocks_in, by_block
 from p2pdl.codec.contract import Bytes
 from p2pdl.codec.finite import is_finite
 from p2pdl.codec.payload import refuse_not_finite
 from p2pdl.types import Float32Vector
 
-_BLOCK = 256
-"""Values that share a scale: 4 bytes for 256 values are 1.6 %."""
-
-_PIECE = 64 * _BLOCK
+_PIECE = 64 * BLOCK
 """Values worked on at a time (64 KiB), which stay in the cache and in memory that is used again and again."""
 
 _STEPS = 127
@@ -101,7 +99,7 @@ class Int8Values:
 
     def nbytes(self, count: int) -> int:
         """One byte for each value and four for each block."""
-        return count + 4 * -(-count // _BLOCK)
+        return count + 4 * blocks_in(count)
 
     def encode(self, values: Float32Vector, held: Float32Vector) -> Bytes:
         """The scales, then the steps."""
@@ -109,7 +107,7 @@ class Int8Values:
         scales, steps = self._parts(code)
         for start in range(0, values.size, _PIECE):
             piece = slice(start, start + _PIECE)
-            scales[start // _BLOCK : (start + _PIECE) // _BLOCK], steps[piece] = _coarse(values[piece], held[piece])
+            scales[start // BLOCK : (start + _PIECE) // BLOCK], steps[piece] = _coarse(values[piece], held[piece])
         return code
 
     def check(self, code: Bytes) -> None:
@@ -119,24 +117,21 @@ class Int8Values:
     def apply(self, code: Bytes, held: Float32Vector) -> Float32Vector:
         """The copy moved by each step times its scale; one product and one sum in float32, never beyond its range."""
         scales, steps = self._parts(code)
-        full = steps.size // _BLOCK
-        whole = full * _BLOCK
         moved = np.empty(steps.size, np.float32)
         with np.errstate(over="ignore"):
-            np.multiply(steps[:whole].reshape(-1, _BLOCK), scales[:full, None], out=moved[:whole].reshape(-1, _BLOCK))
-            np.multiply(steps[whole:], scales[full:], out=moved[whole:])
+            by_block(np.multiply, steps, scales, moved)
             moved += held
         return np.clip(moved, -_GREATEST, _GREATEST, out=moved)
 
     def _parts(self, code: Bytes) -> tuple[Float32Vector, NDArray[np.int8]]:
         # count + 4 ceil(count / 256) bytes have one block for each 260, the last one shorter.
-        blocks = -(-code.size // (_BLOCK + 4))
+        blocks = -(-code.size // (BLOCK + 4))
         return code[: 4 * blocks].view("<f4"), code[4 * blocks :].view(np.int8)
 
 
 def _coarse(values: Float32Vector, held: Float32Vector) -> tuple[Float32Vector, NDArray[np.int8]]:
     """The scale of each block of the difference, and its steps."""
-    blocks = np.zeros((-(-values.size // _BLOCK), _BLOCK), np.float32)
+    blocks = np.zeros((blocks_in(values.size), BLOCK), np.float32)
     difference = blocks.reshape(-1)[: values.size]
     with np.errstate(over="ignore"):
         np.subtract(values, held, out=difference)

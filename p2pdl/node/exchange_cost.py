@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2pdl.codec import create, is_stateless
-from p2pdl.codec.delta import DeltaSettings, max_nbytes
+from p2pdl.codec import is_stateless
+from p2pdl.codec.delta import DeltaSettings
+from p2pdl.codec.ends import shard_nbytes
 from p2pdl.config.exchange import Compress, Gossip
 from p2pdl.protocol.link import FIRST_RUNG, LADDER, density
-from p2pdl.protocol.pull import shards_in
-from p2pdl.spec import SHARD_ELEMENTS
+from p2pdl.spec import SHARD_ELEMENTS, shards_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ def exchange_cost(gossip: Gossip, compress: Compress, elements: int) -> Exchange
     if codec == "auto":
         codec = LADDER[FIRST_RUNG]
     parts = min(gossip.parts, shards_in(elements))
-    whole = sum(_most(codec, min(SHARD_ELEMENTS, elements - start)) for start in range(0, elements, SHARD_ELEMENTS))
+    whole = sum(
+        shard_nbytes(codec, min(SHARD_ELEMENTS, elements - start)) for start in range(0, elements, SHARD_ELEMENTS)
+    )
     usual = whole if is_stateless(codec) else 4 * elements * density(codec)
     return ExchangeCost(
         codec=codec,
@@ -75,10 +77,3 @@ def _pulls(gossip: Gossip) -> int:
     if gossip.topology == "static":
         return max(1, *(len(neighbours) for neighbours in (gossip.graph or {}).values()))
     return 1
-
-
-def _most(codec: str, size: int) -> int:
-    """Bytes of a shard of this size at most, before there is a copy of it."""
-    if is_stateless(codec):
-        return create(codec).max_nbytes(size)
-    return max_nbytes(DeltaSettings.parse(codec), size)

@@ -18,9 +18,9 @@ from p2pdl.node.live_figures import Traffic
 from p2pdl.protocol.finish import DONE_STATES, Gathering
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.neighbours import Neighbours
-from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.gathering import FinalMerge, Pause, final_merge, gather, start_together
 from p2pdl.puller.requests import Requester
+from p2pdl.spec import shards_in
 from p2pdl.store.layout import Word
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training.downloads import Downloads

@@ -23,7 +23,7 @@ class VersionSource(Protocol):
         ...
 
     def load(self) -> Snapshot | None:
-        """A private copy of the newest version; None if there is none that is whole."""
+        """The newest version, which stays as it is while anything refers to it; None if there is none to be had."""
         ...
 
 
@@ -53,7 +53,7 @@ class _Held:
 
 
 class HeldVersions:
-    """Copies of at most `HELD_VERSIONS` versions, each kept while somebody pulls it.
+    """At most `HELD_VERSIONS` versions, each kept while somebody pulls it.
 
     When every copy is being pulled, a newcomer gets the newest of them rather than a newer one: slightly older
     weights for one node, instead of a broken pull for another.

@@ -19,7 +19,7 @@ from p2pdl.protocol.messages import (
     SnapshotReply,
     SnapshotRequest,
 )
-from p2pdl.spec import SHARD_ELEMENTS, combine_digests
+from p2pdl.spec import SHARD_ELEMENTS, combine_digests, shards_in
 from p2pdl.types import NodeId, printable
 
 Frame = bytes | memoryview
@@ -107,7 +107,7 @@ class Pull:
         self._settings = settings
         self._decoder = decoder
         self._known = known
-        self._shards = -(-size // SHARD_ELEMENTS)
+        self._shards = shards_in(size)
         self._part = range(self._shards) if part is None else part
         if not self._part or self._part.step != 1 or not 0 <= self._part.start < self._part.stop <= self._shards:
             raise ValueError(f"{self._part} is no part of {self._shards} shards")
@@ -274,8 +274,3 @@ class Pull:
     def _fail(self, error: PeerError) -> list[Action]:
         self.over = True
         return [Fail(error)]
-
-
-def shards_in(length: int) -> int:
-    """Shards that so many elements make up, the last one perhaps shorter."""
-    return -(-length // SHARD_ELEMENTS)

@@ -33,7 +33,7 @@ from p2pdl.protocol.messages import (
     StatusRequest,
 )
 from p2pdl.protocol.uploads import Sent, UploadPlaces
-from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec, shard_of
+from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec, shard_of, shards_in
 from p2pdl.types import Float32Vector, NodeId
 
 ShardPayload = Sequence[Float32Vector | NDArray[np.uint8]]
@@ -164,7 +164,7 @@ class Serving:
         except ValueError as error:
             return refusal("bad-request", str(error)), ()
         stop = request.offset + request.length
-        shards = range(request.offset // SHARD_ELEMENTS, -(-stop // SHARD_ELEMENTS))
+        shards = range(request.offset // SHARD_ELEMENTS, shards_in(stop))
         if (
             request.offset % SHARD_ELEMENTS
             or not 0 < request.length <= limit * SHARD_ELEMENTS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from p2pdl.codec.ends import Decoder, decoder
 from p2pdl.errors import PeerTimeout
 from p2pdl.protocol.link import Link
-from p2pdl.protocol.pull import VersionKey, shards_in
+from p2pdl.protocol.pull import VersionKey
 from p2pdl.puller.puller import PullOrder
 from p2pdl.puller.requests import Outcome, Sink
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import WeightSpec, shards_in
 from p2pdl.types import JsonObject, NodeId
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from p2pdl.spec import SHARD_ELEMENTS
+from p2pdl.protocol.held import HELD_VERSIONS
+from p2pdl.spec import shards_in
 
 MAGIC = int.from_bytes(b"p2pdl\0\0\2", "little")
 PAGE = 4096
 
-LEASES = 2
-"""Versions that the server may use at one time: the newest, and the one that slower pulls are still reading."""
+LEASES = HELD_VERSIONS
+"""Versions that the server may use at one time: as many as it holds."""
 
 SLOTS = LEASES + 3
 """Also the newest version, the one that the trainer has pinned, and the one that it is writing: it never waits."""
@@ -40,7 +41,7 @@ class Word(IntEnum):
     SPEC_BYTES = 2
     INCARNATION = 3
     READY = 4
-    """Written last by `StoreWriter.format`: 1 when everything else is in place."""
+    """Written last when a store is laid out: 1 when everything else is in place."""
     NEWEST = 5
     """version * SLOTS + slot of the newest complete publication; 0 before the first."""
     READ_VERSION = 17
@@ -87,7 +88,7 @@ class Layout:
     @property
     def shards(self) -> int:
         """Shards of one vector."""
-        return -(-self.elements // SHARD_ELEMENTS)
+        return shards_in(self.elements)
 
     def slot_offset(self, slot: int) -> int:
         """First byte of a slot's vector."""

@@ -18,9 +18,9 @@ from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
-from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.requests import Outcome
 from p2pdl.puller.source import Source
+from p2pdl.spec import shards_in
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training.downloads import Downloads
 from p2pdl.training.timeline import Timeline
@@ -181,7 +181,8 @@ class Exchange:
         self._settle(give_up_at)
         self._insist_until = give_up_at
         self._waiting, self._shares = list(self.neighbours.choose_last()), []
-        while self._waiting and not self._downloads.is_busy and self._begin(anew=True):
+        while self._waiting and not self._downloads.is_busy:
+            self._begin(anew=True)
             self._settle(give_up_at)
         self._downloads.call_off()
         self._waiting.clear()
@@ -207,10 +208,10 @@ class Exchange:
             if self._waiting:
                 self._next_step = self._step + self._settings.exchange_every
 
-    def _begin(self, anew: bool = False) -> bool:
-        """Pull from the next peers in turn, `anew` even what is known; False if none waits."""
+    def _begin(self, anew: bool = False) -> None:
+        """Pull from the next peers in turn if any wait, `anew` even what is known."""
         if not self._waiting:
-            return False
+            return
         # The version published now is `x0` of the pulls, kept until the answers are there.
         self._publish()
         self._base = self._store.pin_newest()
@@ -224,7 +225,6 @@ class Exchange:
             self._downloads.start(
                 self.sources[peer].order(peer, self._addresses[peer], inbox.accept, known, whole=self._raw)
             )
-        return True
 
     def _settle(self, give_up_at: float) -> None:
         while self._downloads.is_busy and (left := give_up_at - self._clock.now()) > 0:

@@ -17,10 +17,10 @@ from p2pdl.codec import create
 from p2pdl.codec.delta import ReceivedCopy
 from p2pdl.codec.ends import Decoder, decoder, shard_of
 from p2pdl.protocol.messages import Envelope, RangeRequest, Request, SnapshotReply, SnapshotRequest
-from p2pdl.protocol.pull import PullSettings, shards_in
+from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
-from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
+from p2pdl.spec import SHARD_ELEMENTS, WeightSpec, shards_in
 from p2pdl.store.writer import StoreWriter
 from p2pdl.types import Float32Vector, Indices
 from p2pdl.wire import decode, encode

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.shaped_pull import CHANGE_SIGMA, layout
 from p2pdl.codec import CODECS
 from p2pdl.codec.ends import decoder, encoder
-from p2pdl.protocol.pull import shards_in
+from p2pdl.spec import shards_in
 from tools.benchmarks.measurement import Effort, Found, Row, alternate, seconds_of
 from tools.benchmarks.reference import MEMCPY, memcpy, weights
 

@@ -9,12 +9,12 @@ import numpy as np
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import PeerRefused
 from p2pdl.protocol.link import Link, LinkSettings
-from p2pdl.protocol.pull import VersionKey, shards_in
+from p2pdl.protocol.pull import VersionKey
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.puller import Puller
 from p2pdl.puller.requests import Requester
 from p2pdl.puller.source import Source
-from p2pdl.spec import WeightSpec
+from p2pdl.spec import WeightSpec, shards_in
 from p2pdl.transport.zeromq import ZmqClient
 from tools.benchmarks.reference import weights
 from tools.benchmarks.role import answer, is_wanted, orders

@@ -14,10 +14,10 @@ from p2pdl.clock import MonotonicClock
 from p2pdl.errors import RejectedWeights
 from p2pdl.lifeline import yield_to_training
 from p2pdl.protocol.link import Link, LinkSettings
-from p2pdl.protocol.pull import shards_in
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Requester
 from p2pdl.puller.source import Source
+from p2pdl.spec import shards_in
 from p2pdl.transport.zeromq import ZmqClient
 from tools.benchmarks.role import answer, orders
 from tools.benchmarks.served import CLUSTER

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import ExitStack
 from types import TracebackType
 
 import numpy as np
 
+from experiments.running import free_ports
 from p2pdl.node.children import Lifeline, start_server
 from p2pdl.protocol.serving import ServingLimits
 from p2pdl.spec import WeightSpec
@@ -34,7 +34,7 @@ class Served:
     """
 
     def __init__(self, node: str, spec: WeightSpec, uploads: int = 1) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self._step = 0
         with ExitStack() as stack:
             store = memory.create()
@@ -68,10 +68,3 @@ class Served:
         """Publish a copy of the vector, as one more step."""
         self._step += 1
         self.writer.publish(lambda target: np.copyto(target, vector), step=self._step, samples=self._step, loss=1.0)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
