@@ -20,7 +20,8 @@ from p2pdl.node.participation import Participation, profile_of
 from p2pdl.node.run_folder import prepare_node_folder
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
-from p2pdl.store.writer import StatusWriter
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS
 from p2pdl.training.callback import GossipCallback
 from p2pdl.training.recorder import finite
 from p2pdl.types import JsonObject
@@ -78,7 +79,7 @@ class AttachedNode:
         self._timeline = profile_of(configuration, self._node, self._folder)
         self._lifeline = Lifeline()
         self._store = memory.create()
-        self._status = StatusWriter(self._store)
+        self._status = Block(self._store, STATUS)
         self._participation: Participation | None = None
         self._server: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)

@@ -22,8 +22,9 @@ from p2pdl.node.logs import log_to
 from p2pdl.node.run_folder import prepare_node_folder
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS
 from p2pdl.store.reader import StoreReader
-from p2pdl.store.writer import StatusWriter
 from p2pdl.types import JsonObject, NodeId
 
 EXIT_INTERRUPTED = 130
@@ -89,7 +90,7 @@ class Supervisor:
         """
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            status = StatusWriter(self._store)
+            status = Block(self._store, STATUS)
             status.write(status_block(now=time.monotonic(), state="starting"))
             status.close()
             resolved = self._folder / "config.json"

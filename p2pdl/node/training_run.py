@@ -16,7 +16,8 @@ from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
 from p2pdl.puller.gathering import FinalMerge
 from p2pdl.server.view import status_block
-from p2pdl.store.writer import StatusWriter
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS
 from p2pdl.training import preparation
 from p2pdl.training.evaluate import Evaluation, evaluate
 from p2pdl.training.exchange import ExchangeCounters
@@ -42,7 +43,7 @@ class TrainingRun:
         self._folder = Path(settings.folder)
         self._stopping = stopping
         self._clock = MonotonicClock()
-        self._status = StatusWriter(settings.store)
+        self._status = Block(settings.store, STATUS)
         self._state = "starting"
         self._progress = Progress()
         preparation.use_threads(configuration.train.threads)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from p2pdl.protocol.fields import Figures, Finite, Flag, Scalar, Table, Text, Whole, WholeList
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised whenever a node of the version before could misread a message."""
 
 RANGE_SHARDS = 16
@@ -16,10 +16,19 @@ RANGE_SHARDS = 16
 REPLY_LIMIT = (4 << 20) + (64 << 10)
 """Bytes of one range reply: 4 shards of float32, 16 of int8, and what their codecs add."""
 
+RUMOUR_ROWS = 8
+"""Rows about members that a probe and its reply carry, at most."""
+
+MEMBER_ROWS = 512
+"""Rows about members in one exchange of the whole list, at most; fewer where a header could not hold them."""
+
 Count = Annotated[int, Whole()]
 Word = Annotated[int, Whole(0, 2**64 - 1)]
 Name = Annotated[str, Text(64)]
 Number = Annotated[float | None, Finite()]
+Place = Annotated[str, Text(300)]
+Rumours = Annotated[tuple[dict[str, Scalar], ...], Table(RUMOUR_ROWS)]
+Members = Annotated[tuple[dict[str, Scalar], ...], Table(MEMBER_ROWS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,100 @@ class StatusReply:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Are you there? Sent to one member after another.
+
+    Attributes:
+        target: The node that the asker expects here.
+        rumours: The asker's own row first, then news about members, as `docs/protocol.md` says.
+    """
+
+    target: Name
+    rumours: Rumours
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReply:
+    """I am here. Answers every request about members but `SyncRequest`.
+
+    Attributes:
+        life: Random name of this life of the node.
+        rumours: The node's own row first, then news about members.
+    """
+
+    life: Word
+    rumours: Rumours
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRequest:
+    """Please probe this member for me; it has not answered me. The reply says only that this is being done.
+
+    Attributes:
+        target: The member.
+        address: Where it is.
+        sequence: Chosen by the asker.
+        rumours: As in a `ProbeRequest`.
+    """
+
+    target: Name
+    address: Place
+    sequence: Word
+    rumours: Rumours
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedRequest:
+    """The member that you asked me to probe has answered.
+
+    Attributes:
+        target: The member.
+        sequence: That of the `RelayRequest`.
+        rumours: As in a `ProbeRequest`, with what the member said of itself.
+    """
+
+    target: Name
+    sequence: Word
+    rumours: Rumours
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """Do we know the same members? Sent on joining, and now and then.
+
+    Attributes:
+        digest: Of the asker's whole list of members.
+        members: Nothing in a first request; the asker's list in a second one, if the lists still differ after the first.
+    """
+
+    digest: Word
+    members: Members
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReply:
+    """What this node knows.
+
+    Attributes:
+        digest: Of this node's list, after it has taken in what the request brought.
+        members: The list; empty if the digests agree.
+    """
+
+    digest: Word
+    members: Members
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRequest:
+    """What does this cluster train? Asked by a node that joins."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReply:
+    """The settings that all nodes share follow as one frame of JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why there is no other reply.
 
@@ -179,6 +282,8 @@ REFUSALS = {
     "protocol-version": "the two nodes speak different versions of the protocol",
     "cluster": "the request is for a node of another cluster",
     "model": "the two nodes train different models",
+    "identity": "the asker's key is not one of this cluster's, or does not belong to the name that it claims",
+    "forbidden": "the asker's key allows it to look, not to take part",
     "not-ready": "the node has not published any weights yet",
     "busy": "the node is serving as many pulls as it may",
     "version-gone": "the version asked for has been replaced twice since",
@@ -188,8 +293,10 @@ REFUSALS = {
 }
 """Refusal codes and what each means."""
 
-Request = SnapshotRequest | RangeRequest | SpecRequest | StatusRequest
-Reply = SnapshotReply | RangeReply | SpecReply | StatusReply | Refusal
+MemberRequest = ProbeRequest | RelayRequest | RelayedRequest | SyncRequest
+MemberReply = ProbeReply | SyncReply
+Request = SnapshotRequest | RangeRequest | SpecRequest | StatusRequest | SettingsRequest | MemberRequest
+Reply = SnapshotReply | RangeReply | SpecReply | StatusReply | SettingsReply | MemberReply | Refusal
 Message = Request | Reply
 
 MESSAGE_TYPES: dict[str, type] = {
@@ -197,10 +304,18 @@ MESSAGE_TYPES: dict[str, type] = {
     "range": RangeRequest,
     "spec": SpecRequest,
     "status": StatusRequest,
+    "settings": SettingsRequest,
+    "probe": ProbeRequest,
+    "relay": RelayRequest,
+    "relayed": RelayedRequest,
+    "sync": SyncRequest,
     "snapshot-reply": SnapshotReply,
     "range-reply": RangeReply,
     "spec-reply": SpecReply,
     "status-reply": StatusReply,
+    "settings-reply": SettingsReply,
+    "probe-reply": ProbeReply,
+    "sync-reply": SyncReply,
     "refusal": Refusal,
 }
 """Name of each message on the wire."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from p2pdl.protocol.messages import STATES, StatusReply
 from p2pdl.spec import Snapshot, WeightSpec
-from p2pdl.store.layout import STATUS_LIMIT, Word
+from p2pdl.store.layout import STATUS, Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.types import JsonObject
 
@@ -104,7 +104,7 @@ def status_block(
         peers=[{name: _finite(value) for name, value in peer.items()} for peer in (peers or [])[:PEER_ROWS]],
     )
     encoded = json.dumps(block).encode()
-    while len(encoded) > STATUS_LIMIT and block["peers"]:
+    while len(encoded) > STATUS.limit and block["peers"]:
         block["peers"] = block["peers"][: len(block["peers"]) * 3 // 4]
         encoded = json.dumps(block).encode()
     return encoded

@@ -2,8 +2,9 @@
 
 ```
 0      header      words, see `Word`; slot headers from byte 1024, 128 bytes each
-4096   status      a block of at most STATUS_LIMIT bytes, written by the trainer (by the supervisor before it)
-36864  spec        the rows of the WeightSpec, padded to a page
+4096   status      a block written by the trainer (by the supervisor before there is one)
+36864  view        a block written by the server: whom it knows
+167936 spec        the rows of the WeightSpec, padded to a page
 ...    slots       five vectors, each padded to a page and followed by the digests of its shards, also padded
 ```
 """
@@ -16,7 +17,7 @@ from enum import IntEnum
 from p2pdl.protocol.held import HELD_VERSIONS
 from p2pdl.spec import shards_in
 
-MAGIC = int.from_bytes(b"p2pdl\0\0\2", "little")
+MAGIC = int.from_bytes(b"p2pdl\0\0\3", "little")
 PAGE = 4096
 
 LEASES = HELD_VERSIONS
@@ -25,10 +26,36 @@ LEASES = HELD_VERSIONS
 SLOTS = LEASES + 3
 """Also the newest version, the one that the trainer has pinned, and the one that it is writing: it never waits."""
 
-STATUS_OFFSET = PAGE
-STATUS_BYTES = 8 * PAGE
-STATUS_LIMIT = STATUS_BYTES - 24
-SPEC_OFFSET = STATUS_OFFSET + STATUS_BYTES
+BLOCK_WORDS = 3
+"""Before the bytes of a block stand its sequence (odd while it is being replaced), their length and their digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a block stands.
+
+    Attributes:
+        offset: Its first byte in the store, a multiple of 8.
+        nbytes: Its size.
+    """
+
+    offset: int
+    nbytes: int
+
+    @property
+    def stop(self) -> int:
+        """The first byte behind it."""
+        return self.offset + self.nbytes
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be written to it."""
+        return self.nbytes - 8 * BLOCK_WORDS
+
+
+STATUS = Place(PAGE, 8 * PAGE)
+VIEW = Place(STATUS.stop, 32 * PAGE)
+SPEC_OFFSET = VIEW.stop
 HEADER_BYTES = SPEC_OFFSET
 """Size of a store whose model is not known yet."""
 

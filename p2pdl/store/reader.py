@@ -8,9 +8,9 @@ import struct
 import weakref
 
 import numpy as np
-import xxhash
 
 from p2pdl.spec import Snapshot, SnapshotInfo, combine_digests
+from p2pdl.store.block import Block
 from p2pdl.store.layout import (
     HEADER_BYTES,
     LEASES,
@@ -19,8 +19,7 @@ from p2pdl.store.layout import (
     SLOT_HEADER_OFFSET,
     SLOTS,
     SPEC_OFFSET,
-    STATUS_LIMIT,
-    STATUS_OFFSET,
+    STATUS,
     Layout,
     SlotWord,
     Word,
@@ -28,7 +27,7 @@ from p2pdl.store.layout import (
 from p2pdl.types import Float32Vector
 
 ATTEMPTS = 3
-"""How often a version is leased, or the status read, again when the writer overtakes."""
+"""How often a version is leased again when the writer overtakes."""
 
 
 class StoreReader:
@@ -42,6 +41,7 @@ class StoreReader:
         self._descriptor = descriptor
         self._map = mmap.mmap(descriptor, HEADER_BYTES)
         self._header = memoryview(self._map)[:PAGE].cast("Q")
+        self._status = Block(descriptor, STATUS)
         self._store: mmap.mmap | None = None
         self._leases: dict[int, weakref.ref[Float32Vector]] = {}
         self._wanted_lease = False
@@ -103,19 +103,7 @@ class StoreReader:
 
     def status(self) -> bytes | None:
         """The status block; None if it is being rewritten all the time, or was never written."""
-        words = memoryview(self._map).cast("Q")
-        first = STATUS_OFFSET // 8
-        try:
-            for _ in range(ATTEMPTS):
-                sequence, length, digest = words[first], words[first + 1], words[first + 2]
-                if sequence % 2 or not 0 < length <= STATUS_LIMIT:
-                    continue
-                status = self._map[STATUS_OFFSET + 24 : STATUS_OFFSET + 24 + length]
-                if words[first] == sequence and xxhash.xxh3_64_intdigest(status) == digest:
-                    return status
-        finally:
-            words.release()
-        return None
+        return self._status.read()
 
     def count(self, word: Word, amount: int = 1) -> None:
         """Add to one of the server's counters."""
@@ -129,6 +117,7 @@ class StoreReader:
         """Unmap the header; the weights are unmapped when nothing refers to them any more."""
         self._header.release()
         self._map.close()
+        self._status.close()
         self._store = None
 
     def _used(self) -> dict[int, Float32Vector]:

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import xxhash
 
 from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.errors import StoreError
@@ -23,46 +22,11 @@ from p2pdl.store.layout import (
     SLOT_HEADER_OFFSET,
     SLOTS,
     SPEC_OFFSET,
-    STATUS_LIMIT,
-    STATUS_OFFSET,
     Layout,
     SlotWord,
     Word,
 )
 from p2pdl.types import Float32Vector
-
-
-class StatusWriter:
-    """Writes the status block, which exists before the model does.
-
-    Args:
-        descriptor: The store's file descriptor; stays the caller's.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._map = mmap.mmap(descriptor, HEADER_BYTES)
-        self._words = memoryview(self._map).cast("Q")
-
-    def write(self, status: bytes) -> None:
-        """Replace the status.
-
-        Args:
-            status: At most `STATUS_LIMIT` bytes.
-        """
-        if len(status) > STATUS_LIMIT:
-            raise StoreError(f"a status of {len(status)} bytes is over the limit of {STATUS_LIMIT}")
-        first = STATUS_OFFSET // 8
-        sequence = self._words[first] | 1
-        self._words[first] = sequence
-        self._map[STATUS_OFFSET + 24 : STATUS_OFFSET + 24 + len(status)] = status
-        self._words[first + 1] = len(status)
-        self._words[first + 2] = xxhash.xxh3_64_intdigest(status)
-        self._words[first] = sequence + 1
-
-    def close(self) -> None:
-        """Unmap the block."""
-        self._words.release()
-        self._map.close()
 
 
 class StoreWriter:

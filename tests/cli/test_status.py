@@ -17,7 +17,8 @@ from p2pdl.cli.status import view
 from p2pdl.node.cluster_status import NodeStatus
 from p2pdl.protocol.messages import StatusReply
 from p2pdl.server.view import status_block
-from p2pdl.store.writer import StatusWriter
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS
 from tests.pretended_clusters import free_ports, write_configuration
 from tests.processes import ROOT, server
 from tests.stores import new_store
@@ -28,7 +29,7 @@ def run(*arguments: str) -> Result:
 
 
 def write_status(store: int, **fields: object) -> None:
-    writer = StatusWriter(store)
+    writer = Block(store, STATUS)
     writer.write(status_block(now=0.0, **fields))  # type: ignore[arg-type]
     writer.close()
 

@@ -9,13 +9,14 @@ import pytest
 from p2pdl.errors import PeerTimeout
 from p2pdl.node.cluster_status import StatusWatch, ask_around, ask_nodes, identify
 from p2pdl.server.view import status_block
-from p2pdl.store.writer import StatusWriter
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS
 from tests.processes import free_port, server, wait_until
 from tests.stores import new_store
 
 
 def write_status(store: int, **fields: object) -> None:
-    writer = StatusWriter(store)
+    writer = Block(store, STATUS)
     writer.write(status_block(now=0.0, **fields))  # type: ignore[arg-type]
     writer.close()
 

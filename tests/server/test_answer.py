@@ -29,16 +29,16 @@ from p2pdl.protocol.serving import Serving
 from p2pdl.server.answer import Answer, Answerer, reply_only
 from p2pdl.server.view import StoreView, status_block
 from p2pdl.spec import SHARD_ELEMENTS
-from p2pdl.store.layout import STATUS_LIMIT, Word
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS, Word
 from p2pdl.store.reader import StoreReader
-from p2pdl.store.writer import StatusWriter
 from p2pdl.wire import HEADER_LIMIT, decode, encode
 from tests.protocol.nodes import PlainNode, node_serving
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
 from tests.wire.headers import header
 
 NODE = node_serving(random_vector(SHARD_ELEMENTS + 16))
-STATUS = encode(Envelope(7, "lab", "alpha", StatusRequest()))
+ASK = encode(Envelope(7, "lab", "alpha", StatusRequest()))
 
 
 def answerer_of(node: PlainNode = NODE) -> Answerer:
@@ -83,18 +83,18 @@ def test_range_in_advance_names_any_id_that_a_snapshot_request_may_have(request_
     "frames, code, text",
     [
         ((), "bad-request", "a request is one frame, not 0"),
-        ((STATUS, b""), "bad-request", "a request is one frame, not 2"),
+        ((ASK, b""), "bad-request", "a request is one frame, not 2"),
         ((b"",) * 1000, "bad-request", "a request is one frame, not 1000"),
         ((b"",), "bad-request", "not a valid msgpack map"),
         ((b"GET / HTTP/1.1",), "bad-request", "not a valid msgpack map"),
         ((bytes(HEADER_LIMIT + 1),), "bad-request", "over the limit"),
-        ((msgpack.packb(header("status", protocol=9)),), "protocol-version", "version 9, this node version 2"),
+        ((msgpack.packb(header("status", protocol=9)),), "protocol-version", "version 9, this node version 3"),
         ((msgpack.packb(header("status-reply")),), "bad-request", "StatusReply is not a request"),
         ((msgpack.packb(header("status", cluster="x")),), "cluster", "cluster 'lab', not 'x'"),
     ],
 )
 def test_junk_is_refused_with_code_and_reason(frames: tuple[bytes, ...], code: str, text: str) -> None:
-    assert PROTOCOL_VERSION == 2
+    assert PROTOCOL_VERSION == 3
     answer = answerer_of()(views(*frames), 1.0)
     message = replied(answer).message
     assert isinstance(message, Refusal) and message.code == answer.refused == code
@@ -124,7 +124,7 @@ def test_fault_of_the_node_is_internal_and_the_next_request_is_answered(caplog: 
 
     answerer = answerer_of(Broken())
     with caplog.at_level(logging.ERROR):
-        answer = answerer(views(STATUS), 1.0)
+        answer = answerer(views(ASK), 1.0)
     assert replied(answer) == Envelope(7, "lab", "beta", Refusal("internal", REFUSALS["internal"]))
     assert "the disk is on fire" in caplog.text
     answer = answerer(views(encode(Envelope(8, "lab", "alpha", SnapshotRequest("x")))), 1.0)
@@ -145,12 +145,12 @@ def test_reply_no_peer_would_accept_is_internal(status: StatusReply, caplog: pyt
         def status(self, now: float) -> StatusReply:
             return status
 
-    answer = answerer_of(Odd())(views(STATUS), 1.0)
+    answer = answerer_of(Odd())(views(ASK), 1.0)
     assert (replied(answer).id, answer.refused, answer.payload_nbytes) == (7, "internal", 0)
 
 
 def test_handler_of_the_network_gives_the_frames_alone() -> None:
-    assert reply_only(answerer_of())(views(STATUS), 1.0) == answerer_of()(views(STATUS), 1.0).frames
+    assert reply_only(answerer_of())(views(ASK), 1.0) == answerer_of()(views(ASK), 1.0).frames
 
 
 def test_view_of_a_store_goes_from_nothing_to_weights() -> None:
@@ -174,14 +174,14 @@ def test_status_block_leaves_out_the_peers_that_do_not_fit() -> None:
     peers = [{"name": f"node{number}", "last_error": "x" * 900} for number in range(100)]
     block = status_block(now=1.0, state="training", peers=peers)
     rows = json.loads(block)["peers"]
-    assert len(block) <= STATUS_LIMIT
-    assert rows == peers[: len(rows)] and 20 < len(rows) < 100 * STATUS_LIMIT // 90_000
+    assert len(block) <= STATUS.limit
+    assert rows == peers[: len(rows)] and 20 < len(rows) < 100 * STATUS.limit // 90_000
 
 
 def test_view_status_is_what_the_trainer_wrote_and_what_the_server_counted() -> None:
     peers = [{"name": "beta", "state": "live", "pulls": 3, "error": None}]
     with new_store() as descriptor:
-        reader, status = StoreReader(descriptor), StatusWriter(descriptor)
+        reader, status = StoreReader(descriptor), Block(descriptor, STATUS)
         view = StoreView(reader)
         status.write(
             status_block(

@@ -21,8 +21,8 @@ from p2pdl.protocol.messages import Envelope, RangeRequest, Refusal, SnapshotReq
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.server.process import ServerSettings
-from p2pdl.store.layout import Word
-from p2pdl.store.writer import StatusWriter
+from p2pdl.store.block import Block
+from p2pdl.store.layout import STATUS, Word
 from p2pdl.types import Float32Vector, Indices
 from p2pdl.wire import HEADER_LIMIT, decode, encode
 from tests.processes import ROOT, free_port, is_running, is_stopped, memory_mib, server, wait_until
@@ -197,7 +197,7 @@ def test_handler_that_fails_is_internal_and_the_next_request_is_served(tmp_path:
     log = tmp_path / "server.log"
     with new_store() as store, writing(store, SPEC) as writer:
         publish(writer, VECTOR)
-        status = StatusWriter(store)
+        status = Block(store, STATUS)
         status.write(b"this is not JSON")
         with server(store, log=log) as running:
             for _ in range(2):

@@ -16,9 +16,10 @@ import pytest
 from p2pdl.errors import StoreError, StoreTooLarge
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.store import memory
-from p2pdl.store.layout import HEADER_BYTES, PAGE, SLOTS, STATUS_LIMIT, Layout, SlotWord, Word, padded
+from p2pdl.store.block import Block
+from p2pdl.store.layout import HEADER_BYTES, PAGE, SLOTS, STATUS, Layout, SlotWord, Word, padded
 from p2pdl.store.reader import StoreReader
-from p2pdl.store.writer import StatusWriter, StoreWriter
+from p2pdl.store.writer import StoreWriter
 from tests.stores import dense_spec, new_store, open_stores, publish, random_vector, writing
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="memfd and seals are Linux")
@@ -172,13 +173,13 @@ def test_layout_parts_lie_apart_and_fit_the_words() -> None:
 
 def test_status_is_read_as_written_and_the_last_one_counts() -> None:
     with new_store() as descriptor:
-        status, reader = StatusWriter(descriptor), StoreReader(descriptor)
+        status, reader = Block(descriptor, STATUS), StoreReader(descriptor)
         assert reader.status() is None
-        for text in (b"{}", b"x" * STATUS_LIMIT, b"short"):
+        for text in (b"{}", b"x" * STATUS.limit, b"short"):
             status.write(text)
             assert reader.status() == text
-        with pytest.raises(StoreError, match=f"over the limit of {STATUS_LIMIT}"):
-            status.write(b"x" * (STATUS_LIMIT + 1))
+        with pytest.raises(StoreError, match=f"over the limit of {STATUS.limit}"):
+            status.write(b"x" * (STATUS.limit + 1))
         assert reader.status() == b"short"
         status.close()
         reader.close()
@@ -186,12 +187,12 @@ def test_status_is_read_as_written_and_the_last_one_counts() -> None:
 
 def test_status_survives_the_layout_of_the_model_and_another_writer() -> None:
     with new_store() as descriptor:
-        supervisor, reader = StatusWriter(descriptor), StoreReader(descriptor)
+        supervisor, reader = Block(descriptor, STATUS), StoreReader(descriptor)
         supervisor.write(b"starting")
         with writing(descriptor, SMALL) as writer:
             publish(writer, random_vector(SMALL.size))
             assert reader.status() == b"starting"
-            trainer = StatusWriter(descriptor)
+            trainer = Block(descriptor, STATUS)
             trainer.write(b"training")
             assert reader.status() == b"training"
             trainer.close()
@@ -201,7 +202,7 @@ def test_status_survives_the_layout_of_the_model_and_another_writer() -> None:
 
 def test_status_torn_by_a_killed_writer_is_not_read_until_written_again() -> None:
     with new_store() as descriptor:
-        status, reader = StatusWriter(descriptor), StoreReader(descriptor)
+        status, reader = Block(descriptor, STATUS), StoreReader(descriptor)
         status.write(b"whole")
         status._words[PAGE // 8] |= 1
         assert reader.status() is None
