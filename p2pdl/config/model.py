@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from p2pdl.config import texts
 from p2pdl.config.exchange import Compress, Gossip, Metrics, Server
 from p2pdl.config.names import StrategyName
+from p2pdl.config.reliability import Checkpoint, Membership
 from p2pdl.config.sections import Cluster, Data, Model, NodeEntry, Train
 from p2pdl.config.setting import Section, setting
 from p2pdl.errors import NodeChoiceError
@@ -40,6 +41,8 @@ class Settings(Section):
     gossip: Gossip = Field(default_factory=Gossip)
     compress: Compress = Field(default_factory=Compress)
     server: Server = Field(default_factory=Server)
+    membership: Membership = Field(default_factory=Membership)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     metrics: Metrics = Field(default_factory=Metrics)
 
 

@@ -30,7 +30,7 @@ SECTION_AT = 10
         ("compress: {density: 0}", 10, "a number from 0.0001 to 1"),
         ("server: {uploads: 0}", 10, "a whole number from 1 to 64 (pulls)"),
         ("security: {}", 10, "security: is not a known section"),
-        ("checkpoint: {}", 10, "checkpoint: is not a known section"),
+        ("checkpoints: {}", 10, "checkpoints: is not a known section"),
         ("file: x", 10, "file: is not a known section"),
         ("train:\n  epochs: 3", 11, "train.epochs: is not a known key\n  -> did you mean `train.passes`?"),
         ("train:\n  lr: 3", 11, "-> did you mean `train.optimizer.learning_rate`?"),

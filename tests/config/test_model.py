@@ -58,6 +58,8 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "deflate": False,
         },
         "server": {"uploads": 1, "copies": 8, "copies_memory": 1024},
+        "membership": {"preset": "auto"},
+        "checkpoint": {"every": 60.0, "keep": 2, "restarts": 5},
         "metrics": {"interval": 1.0, "evaluation_samples": 10000},
     }
 
@@ -68,7 +70,8 @@ def test_optimizer_other_than_sgd_gets_no_momentum(tmp_path: Path) -> None:
 
 
 def test_sections_without_content_are_sections_of_defaults(tmp_path: Path) -> None:
-    empty = "".join(f"{name}:\n" for name in ("model", "data", "train", "gossip", "compress", "server", "metrics"))
+    sections = ("model", "data", "train", "gossip", "compress", "server", "membership", "checkpoint", "metrics")
+    empty = "".join(f"{name}:\n" for name in sections)
     assert read(tmp_path, GOOD + empty) == read(tmp_path, GOOD)
     assert read(tmp_path, GOOD + "train:\n  optimizer:\n") == read(tmp_path, GOOD)
 
