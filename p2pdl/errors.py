@@ -7,9 +7,14 @@ P2pdlError
 │   ├── NodeChoiceError       no entry of the file is this machine's, or all of them run already
 │   ├── DataUnavailable       the data source is missing or malformed
 │   ├── ModelUnavailable      the model cannot be built
-│   └── RunDirectoryUnusable  the run directory cannot be written
+│   ├── RunDirectoryUnusable  the run directory cannot be written
+│   ├── RunMismatch           the run that is there cannot go on with these settings
+│   └── NotJoined             no node of the cluster to join was reached
 ├── StoreError                the weight store in shared memory                              exit 1
 │   └── StoreTooLarge         not enough memory for the weight store
+├── CheckpointError           a checkpoint cannot be written, read or used                   exit 1
+│   ├── CheckpointDamaged     the file is not what was written
+│   └── CheckpointMismatch    the checkpoint is of another model or optimizer
 ├── TrainingError             training itself cannot go on                                   exit 1
 │   └── DivergedError         the node's own loss or weights are no longer finite
 ├── ProcessDied               a process of the node ended by itself                          exit 1
@@ -110,12 +115,32 @@ class RunDirectoryUnusable(StartupError):
     """The run directory cannot be written."""
 
 
+class RunMismatch(StartupError):
+    """The run that is there cannot go on with these settings."""
+
+
+class NotJoined(StartupError):
+    """No node of the cluster to join was reached."""
+
+
 class StoreError(P2pdlError):
     """The weight store in shared memory is not usable."""
 
 
 class StoreTooLarge(StoreError):
     """There is not enough memory for the weight store."""
+
+
+class CheckpointError(P2pdlError):
+    """A checkpoint cannot be written, read or used."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """The file is not what was written."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The checkpoint is of another model or optimizer."""
 
 
 class TrainingError(P2pdlError):

@@ -1,4 +1,4 @@
-"""`p2pdl check`: what a configuration means, before anything runs."""
+"""`p2pdl check`: what a configuration means, before anything runs, and whether its nodes reach each other."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import click
 from rich.console import Console
 
 from p2pdl.cli import COMMANDS, numbers
+from p2pdl.cli.connection_table import show_connections
 from p2pdl.cli.options import config_option, configuration_of, json_option, set_option
 from p2pdl.cli.tables import output, table
 from p2pdl.config import Configuration
-from p2pdl.node.choice import is_local
+from p2pdl.config.sections import NodeEntry
+from p2pdl.errors import EXIT_DONE, EXIT_FAILED
+from p2pdl.node.choice import is_local, is_this_machines
+from p2pdl.node.connection_check import Connections, check_connections
+from p2pdl.node.connection_sighting import Expectation
 from p2pdl.node.exchange_cost import exchange_cost
 from p2pdl.node.inspection import Inspection, inspect
+from p2pdl.node.shared_settings import shared_settings
 from p2pdl.protocol.deadlines import PULL_BOUNDS
+from p2pdl.spec import WeightSpec
+from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import JsonObject
 
 LINKS = (10.0, 50.0, 100.0, 300.0, 1000.0)
@@ -38,18 +46,70 @@ USUAL_LINK = 100.0
     show_default=", ".join(f"{rate:g}" for rate in LINKS),
     help="Rate of a link in Mbit/s to work out. May be given several times.",
 )
+@click.option("--connect", is_flag=True, help="Then look at every other node: is it there, and would it take part?")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="With --connect: the node that is to run on this machine.",
+    show_default="the first one with an address of this machine",
+)
 @json_option
-def command(file: str | None, overrides: tuple[str, ...], links: tuple[float, ...], as_json: bool) -> None:
+def command(
+    file: str | None,
+    overrides: tuple[str, ...],
+    links: tuple[float, ...],
+    connect: bool,
+    name: str | None,
+    as_json: bool,
+) -> None:
     """Validate a configuration, load its data, build its model, and say what an exchange costs.
 
-    Nothing is trained and no other node is asked.
+    Nothing is trained. With --connect, says of every other node which step on the way to it fails and what to do: its
+    name, the route, the first bytes, keys, versions, settings and model. Ends with exit code 1 if one of them does.
     """
+    if name is not None and not connect:
+        raise click.UsageError("--name says from which node to look at the others: give --connect too")
     configuration = configuration_of(file, overrides)
-    findings = _findings(configuration, inspect(configuration), links)
+    own = own_entry(configuration, name) if connect else None
+    inspection = inspect(configuration)
+    findings = _findings(configuration, inspection, links)
+    connections = _connections(configuration, inspection, own) if connect else None
+    if connections is not None:
+        findings["connections"] = connections.to_json()
     if as_json:
         click.echo(json.dumps(findings, indent=2))
     else:
         _show(output(), findings)
+        if connections is not None:
+            show_connections(output(), connections)
+    passed = connections is None or connections.passed
+    click.get_current_context().exit(EXIT_DONE if passed else EXIT_FAILED)
+
+
+def own_entry(configuration: Configuration, name: str | None) -> NodeEntry | None:
+    """The node of this machine: the one that is named, or else the first one with an address of it, if there is one.
+
+    Raises:
+        NodeChoiceError: No node of the file has that name.
+    """
+    if name is not None:
+        return configuration.node(name)
+    return next((entry for entry in configuration.nodes if is_this_machines(entry)), None)
+
+
+def _connections(configuration: Configuration, inspection: Inspection, own: NodeEntry | None) -> Connections:
+    expected = Expectation(
+        file=configuration.file.name,
+        cluster=configuration.cluster.name,
+        mechanism="NULL",
+        settings=shared_settings(configuration),
+        spec=WeightSpec.parse("\n".join(inspection.spec_rows)),
+    )
+    client = ZmqClient()
+    try:
+        return check_connections(expected, own, [entry for entry in configuration.nodes if entry is not own], client)
+    finally:
+        client.close()
 
 
 def _findings(configuration: Configuration, inspection: Inspection, links: Sequence[float]) -> JsonObject:
@@ -65,6 +125,7 @@ def _findings(configuration: Configuration, inspection: Inspection, links: Seque
         "dataset_size": inspection.dataset_size,
         "partition": configuration.data.partition,
         "model_bytes": inspection.exchange_nbytes,
+        "model_digest": inspection.spec,
         "codec": configuration.compress.codec,
         "codec_on_the_wire": cost.codec,
         "fraction": f"1/{cost.parts}",

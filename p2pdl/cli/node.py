@@ -10,10 +10,12 @@ import threading
 import click
 
 from p2pdl.cli import COMMANDS
-from p2pdl.cli.options import config_option, configuration_of, json_option, set_option
+from p2pdl.cli.options import address_of, config_option, configuration_of, fresh_option, json_option, set_option
 from p2pdl.node.choice import claim_node
+from p2pdl.node.joining import join
 from p2pdl.node.run_folder import run_folder
 from p2pdl.node.supervisor import run_node
+from p2pdl.transport.zeromq import ZmqClient
 
 
 @click.command("node", short_help=COMMANDS["node"])
@@ -24,26 +26,44 @@ from p2pdl.node.supervisor import run_node
     show_default="the first entry with an address of this machine that does not run yet",
     help="Which node of the file this is.",
 )
+@click.option(
+    "--join",
+    "addresses",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="Any live node of the cluster: its settings are taken over, and through it the others are found.",
+)
+@fresh_option
 @set_option
 @json_option
 @click.option("--lifeline", type=int, hidden=True)
 def command(
-    file: str | None, name: str | None, overrides: tuple[str, ...], as_json: bool, lifeline: int | None
+    file: str | None,
+    name: str | None,
+    addresses: tuple[str, ...],
+    fresh: bool,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    lifeline: int | None,
 ) -> None:
     """Run one node of the cluster: its server, and its trainer.
 
-    The same line starts a node on every machine, and a further one on the same machine. Ctrl-C finishes the step,
-    writes the summary and ends; a second one ends at once.
+    The same line starts a node on every machine, and a further one on the same machine. A run that has not ended goes
+    on where it was. Ctrl-C finishes the step, saves and ends; a second one ends at once.
     """
     if lifeline is not None:
         _stop_when_closed(lifeline)
+    places = [address_of(address, "--join") for address in addresses]
     configuration = configuration_of(file, overrides)
     claim = claim_node(configuration, name)
+    notes: list[str] = []
+    if places:
+        configuration, notes = join(configuration, claim.node, places, ZmqClient())
     if as_json:
         # A model function of the user's may print: only the summary belongs to standard output.
         output = os.dup(1)
         os.dup2(2, 1)
-    code = run_node(configuration, claim.node)
+    code = run_node(configuration, claim.node, fresh=fresh, join=places, notes=notes)
     summary = run_folder(configuration) / claim.node / "summary.json"
     if as_json:
         sys.stdout.flush()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from p2pdl.config import Configuration, load
+from p2pdl.config import Address, Configuration, load
+from p2pdl.config.address import AddressError
 
 DEFAULT_FILE = "peers.yaml"
 
@@ -25,9 +26,24 @@ set_option = click.option(
     multiple=True,
     help="Replace one setting of the file, such as train.passes=10. May be given several times.",
 )
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Begin a new run where one has not ended; what that one left moves to earlier/."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout; everything else goes to stderr."
 )
+
+
+def address_of(text: str, option: str) -> str:
+    """The `host:port` that an option gives.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    try:
+        return str(Address.parse(text))
+    except AddressError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 def file_here(file: str | None) -> str | None:

@@ -13,16 +13,22 @@ from rich.text import Text
 
 from p2pdl.cli import COMMANDS, numbers
 from p2pdl.cli.exchange_table import exchange_table
-from p2pdl.cli.options import DEFAULT_FILE, config_option, configuration_of, file_here, json_option, set_option
+from p2pdl.cli.options import (
+    DEFAULT_FILE,
+    address_of,
+    config_option,
+    configuration_of,
+    file_here,
+    json_option,
+    set_option,
+)
 from p2pdl.cli.tables import output, state_cell, table
-from p2pdl.config import Address
-from p2pdl.config.address import AddressError
+from p2pdl.cli.troubles import peers_of, those_who_left, trouble_lines
 from p2pdl.config.source import shown
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
 from p2pdl.node.cluster_status import NodeStatus, ask_around, ask_nodes
 
 WATCH_SECONDS = 1.0
-LONGEST_REASON = 300
 
 Look = Callable[[], tuple[str, list[NodeStatus]]]
 """Asks once: the cluster's name, and how each node is."""
@@ -35,7 +41,8 @@ Look = Callable[[], tuple[str, list[NodeStatus]]]
 @set_option
 @json_option
 def command(file: str | None, address: str | None, watch: bool, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Ask the nodes of a cluster how they are: those of a file, or those that a running node knows.
+    """Ask the nodes of a cluster how they are: those of a file and those that have joined them, or those that a
+    running node knows.
 
     Ends with exit code 0 if any node answered, else 1. With --watch and --json, prints one object a line.
     """
@@ -54,10 +61,7 @@ def _look(file: str | None, address: str | None, overrides: tuple[str, ...]) -> 
     if address is not None:
         if file is not None:
             raise click.UsageError("--config and --address both say whom to ask: give one of them")
-        try:
-            place = str(Address.parse(address))
-        except AddressError as error:
-            raise click.BadParameter(str(error), param_hint="--address") from None
+        place = address_of(address, "--address")
         return lambda: ask_around(place)
     if file_here(file) is None:
         raise click.UsageError(
@@ -67,7 +71,26 @@ def _look(file: str | None, address: str | None, overrides: tuple[str, ...]) -> 
     configuration = configuration_of(file, overrides)
     cluster = configuration.cluster.name
     addresses = {entry.name: str(entry.address) for entry in configuration.nodes}
-    return lambda: (cluster, ask_nodes(cluster, addresses))
+    return lambda: (cluster, with_joined(cluster, ask_nodes(cluster, addresses)))
+
+
+def with_joined(cluster: str, nodes: Sequence[NodeStatus]) -> list[NodeStatus]:
+    """The same nodes, with those members asked too that are in no file, or are no longer where the file says."""
+    listed = {node.name: node for node in nodes}
+    elsewhere = {
+        str(row["name"]): str(row["address"])
+        for node in nodes
+        for row in peers_of(node)
+        if {"name", "address"} <= row.keys() and row.get("member") in ("alive", "suspect")
+        if row["name"] not in listed or _has_moved(listed[row["name"]], row["address"])
+    }
+    if elsewhere:
+        listed |= {node.name: node for node in ask_nodes(cluster, elsewhere)}
+    return list(listed.values())
+
+
+def _has_moved(node: NodeStatus, address: str) -> bool:
+    return node.status is None and node.address != address
 
 
 def _print_json(look: Look, watch: bool) -> None:
@@ -93,19 +116,19 @@ def _exit(nodes: Sequence[NodeStatus]) -> None:
 
 
 def view(cluster: str, nodes: Sequence[NodeStatus]) -> Group:
-    """The tables of the nodes and of their exchange, and below them what is wrong with those that fail."""
+    """The tables of the nodes and of their exchange, and below them a line for each trouble between them."""
     made = table("node", "address", "state", "step", "loss", "ms/step", "merges", "MB in", "peers", "heard")
     answered = [(node.name, node.status) for node in nodes if node.status is not None]
-    troubles: list[str] = []
+    left = those_who_left(nodes)
     for node in nodes:
         name = shown(node.name)
         status = node.status
         if status is None:
-            made.add_row(name, shown(node.address), state_cell("no answer"))
-            troubles.append(f"{name}: {node.error}")
+            made.add_row(name, shown(node.address), state_cell("left" if node.name in left else "no answer"))
             continue
         figures = status.figures
-        live = sum(row.get("state") == "live" for row in status.peers)
+        peers = peers_of(node)
+        live = sum(row.get("state") == "live" for row in peers)
         made.add_row(
             name,
             shown(node.address),
@@ -115,12 +138,9 @@ def view(cluster: str, nodes: Sequence[NodeStatus]) -> Group:
             numbers.milliseconds(figures.get("seconds_per_step") or None),
             numbers.merges(figures.get("merges"), figures.get("merges_skipped")),
             numbers.megabytes(figures.get("bytes_received")),
-            f"{live}/{len(status.peers)}" if status.peers else numbers.NOTHING,
+            f"{live}/{len(peers)}" if peers else numbers.NOTHING,
             f"{status.age:.1f} s" if status.age is not None else numbers.NOTHING,
         )
-        troubles += [
-            f"{name} on {row.get('name')}: {row['last_error']}" for row in status.peers if row.get("last_error")
-        ]
     exchange = exchange_table(answered)
-    below = [Text(shown(trouble, LONGEST_REASON)) for trouble in troubles]
-    return Group(Text(f"cluster {shown(cluster)}", style="bold"), made, *([exchange] if exchange else []), *below)
+    parts = [made, *([exchange] if exchange else []), trouble_lines(nodes)]
+    return Group(Text(f"cluster {shown(cluster)}", style="bold"), *parts)

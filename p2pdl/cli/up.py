@@ -13,7 +13,7 @@ from p2pdl.cli import COMMANDS
 from p2pdl.cli.closing_table import show_results
 from p2pdl.cli.live_table import LiveTable
 from p2pdl.cli.observers import Messages, ProgressLines
-from p2pdl.cli.options import config_option, configuration_of, json_option, set_option
+from p2pdl.cli.options import config_option, configuration_of, fresh_option, json_option, set_option
 from p2pdl.cli.tables import console_on, near, output
 from p2pdl.errors import EXIT_FAILED, EXIT_USAGE
 from p2pdl.node import local_nodes
@@ -24,33 +24,38 @@ from p2pdl.node.run_folder import create_run_folder, run_folder
 
 @click.command("up", short_help=COMMANDS["up"])
 @config_option
+@fresh_option
 @set_option
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress: only warnings, errors and the closing table.")
-def command(file: str | None, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+def command(file: str | None, fresh: bool, overrides: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Run every node of the file that is on this machine, each its own process, and show how they get on.
 
     The cores are divided among the nodes unless train.threads says otherwise. Ctrl-C stops all nodes, and their
-    summaries are written; a second one ends them at once.
+    summaries are written; a second one ends them at once. A run that was stopped goes on where it was.
     """
     configuration = configuration_of(file, overrides)
-    names = local_nodes.local_nodes(configuration)
+    here = local_nodes.local_nodes(configuration)
     create_run_folder(configuration)
+    names = local_nodes.nodes_to_run(configuration, here, fresh)
+    ended = [name for name in here if name not in names]
     threads = local_nodes.shared_threads(configuration, len(names))
     passed_on = [*overrides, f"train.threads={threads}"]
-    summaries = NodeSummaries(configuration, names)
+    summaries = NodeSummaries(configuration, here, ended)
     console = console_on(sys.stderr)
     observer = _observer(console, as_json, quiet)
     if not quiet:
-        here = f"running {', '.join(names)} of cluster {configuration.cluster.name} here"
+        running = f"running {', '.join(names)} of cluster {configuration.cluster.name} here"
+        if ended:
+            running += f" ({', '.join(ended)} had ended before)"
         console.print(
-            f"{here}; threads for each: {threads}; results in {near(run_folder(configuration))}", soft_wrap=True
+            f"{running}; threads for each: {threads}; results in {near(run_folder(configuration))}", soft_wrap=True
         )
     with observer if isinstance(observer, LiveTable) else contextlib.nullcontext():
         cluster = LocalCluster(
             configuration,
             names,
-            lambda name, lifeline: local_nodes.node_command(configuration, name, passed_on, lifeline),
+            lambda name, lifeline: local_nodes.node_command(configuration, name, passed_on, lifeline, fresh),
             observer,
         )
         outcome = cluster.run()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from zlib import crc32
 
 from pydantic import AfterValidator, Field
 
@@ -51,9 +52,11 @@ class Configuration(Settings):
 
     Attributes:
         file: Absolute path of the file.
+        joined: Those of `nodes` that are not among the nodes by which the data are divided: they joined later.
     """
 
     file: Path
+    joined: tuple[str, ...] = Field(default=(), strict=False)
 
     @property
     def folder(self) -> Path:
@@ -69,6 +72,17 @@ class Configuration(Settings):
     def names(self) -> tuple[str, ...]:
         """The nodes' names, in the order of the file."""
         return tuple(entry.name for entry in self.nodes)
+
+    @property
+    def founders(self) -> tuple[str, ...]:
+        """The nodes by which the data are divided, in the order of the file."""
+        return tuple(name for name in self.names if name not in self.joined)
+
+    def place(self, node: str) -> int:
+        """A number that is the node's own: its place among the founders, or one behind them made of its name."""
+        if node in self.founders:
+            return self.founders.index(node)
+        return len(self.founders) + crc32(node.encode())
 
     def resolve(self, path: str | Path) -> Path:
         """A path of the file as an absolute path; `~` is the user's home."""

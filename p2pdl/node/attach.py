@@ -6,18 +6,17 @@ import atexit
 import json
 import logging
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration, load
-from p2pdl.errors import P2pdlError
-from p2pdl.node.children import Lifeline, serving_limits, start_server
+from p2pdl.node.children import Lifeline
 from p2pdl.node.choice import claim_node
 from p2pdl.node.participation import Participation, profile_of
 from p2pdl.node.run_folder import prepare_node_folder
+from p2pdl.node.server_keeper import ServerKeeper
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
 from p2pdl.store.block import Block
@@ -81,10 +80,10 @@ class AttachedNode:
         self._store = memory.create()
         self._status = Block(self._store, STATUS)
         self._participation: Participation | None = None
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server = ServerKeeper(configuration, self._node, self._store, self._lifeline, self._folder)
         atexit.register(self.close)
         try:
-            self._server = self._start_server()
+            self._server.start()
             self._participation = Participation(
                 configuration, self._node, self._store, model, self._clock, self._timeline
             )
@@ -109,7 +108,7 @@ class AttachedNode:
         exchange.after_step(step, samples, loss)
         if self._clock.now() >= self._status_due:
             self._write_status()
-            self._keep_server()
+            self._server.keep()
             if self._timeline is not None:
                 self._timeline.flush()
         return {"merges": exchange.counters.merges, "merges_skipped": exchange.counters.merges_skipped}
@@ -156,9 +155,7 @@ class AttachedNode:
             self._participation.close()
         if self._timeline is not None:
             self._timeline.close()
-        if self._server is not None:
-            self._server.terminate()
-            self._server.wait()
+        self._server.end()
         self._status.close()
         self._lifeline.close()
         os.close(self._store)
@@ -169,23 +166,6 @@ class AttachedNode:
         if self._timeline is not None:
             self._timeline.record("trainer", name, self._began, now, **details)
         return now - self._began
-
-    def _start_server(self) -> subprocess.Popen[bytes]:
-        entry = self._configuration.node(self._node)
-        bind = str(entry.bind or entry.address)
-        cluster = self._configuration.cluster.name
-        log_file, limits = self._folder / "node.log", serving_limits(self._configuration)
-        return start_server(cluster, self._node, bind, self._store, self._lifeline, log_file, limits)
-
-    def _keep_server(self) -> None:
-        if self._server is not None and self._server.poll() is None:
-            return
-        log.warning("the server process of %s ended; starting it again over the same weights", self._node)
-        try:
-            self._server = self._start_server()
-        except P2pdlError as error:
-            self._server = None
-            log.warning("%s; training goes on", error.message)
 
     def _pause(self, seconds: float) -> bool:
         self._write_status()

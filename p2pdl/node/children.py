@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from p2pdl import errors
@@ -17,6 +17,7 @@ from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError, ProcessDied
 from p2pdl.protocol.serving import ServingLimits
 from p2pdl.server.process import ServerSettings
+from p2pdl.server.start import MembershipStart
 from p2pdl.types import NodeId
 
 READY_SECONDS = 20.0
@@ -33,6 +34,8 @@ class TrainerSettings:
         folder: The node's run folder.
         store: File descriptor of the weight store.
         lifeline: File descriptor of a pipe that closes when the supervisor is gone.
+        resumes: True if the folder holds a run to go on with.
+        restarts: How often the trainer has been started again in this life of the node.
     """
 
     configuration: str
@@ -40,6 +43,12 @@ class TrainerSettings:
     folder: str
     store: int
     lifeline: int
+    resumes: bool = False
+    restarts: int = 0
+
+    def again(self) -> TrainerSettings:
+        """The settings of the trainer that takes the place of one that died."""
+        return replace(self, resumes=True, restarts=self.restarts + 1)
 
     def to_argument(self) -> str:
         """The settings as one command line argument."""
@@ -75,6 +84,8 @@ def start_server(
     lifeline: Lifeline,
     log: Path | None,
     limits: ServingLimits | None = None,
+    members: MembershipStart | None = None,
+    shared_settings: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a server process and wait until it listens.
 
@@ -86,6 +97,8 @@ def start_server(
         lifeline: Ends the server with this process.
         log: The node's log file; None to log to standard error.
         limits: What the server grants.
+        members: How it begins to look for other nodes; None for a server that knows nobody.
+        shared_settings: The JSON that a node which joins is told.
 
     Raises:
         StartupError: It cannot listen there.
@@ -104,6 +117,8 @@ def start_server(
         limits.uploads,
         limits.copies,
         limits.copies_nbytes,
+        asdict(members) if members else None,
+        str(shared_settings or ""),
     )
     try:
         process = subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from p2pdl.config import Configuration
@@ -21,13 +21,14 @@ class NodeSummaries:
 
     Args:
         configuration: The cluster.
-        names: The nodes that run here.
+        names: The nodes of the run that are here.
+        ended: Those of them that had done their part before.
     """
 
-    def __init__(self, configuration: Configuration, names: Sequence[NodeId]) -> None:
+    def __init__(self, configuration: Configuration, names: Sequence[NodeId], ended: Collection[NodeId] = ()) -> None:
         self._strategy = configuration.strategy
         self._paths = {name: run_folder(configuration) / name / SUMMARY_FILE for name in names}
-        self._before = {name: _identity(path) for name, path in self._paths.items()}
+        self._before = {name: _identity(path) for name, path in self._paths.items() if name not in ended}
 
     def read(self, ends: Mapping[NodeId, str], stopped: bool = False) -> list[JsonObject]:
         """One summary for each node, in the order of the file.
@@ -41,7 +42,7 @@ class NodeSummaries:
 
     def _summary(self, name: NodeId) -> JsonObject | None:
         path = self._paths[name]
-        if _identity(path) in (None, self._before[name]):
+        if _identity(path) in (None, self._before.get(name)):
             return None
         try:
             summary: JsonObject = json.loads(path.read_text())

@@ -26,6 +26,8 @@ class Inspection:
         dataset_size: Training samples in all.
         samples: Training samples of each node.
         steps: Optimizer steps of each node.
+        spec: The digest of the model's layout.
+        spec_rows: Its rows, as `WeightSpec.rows` gives them.
     """
 
     parameters: int
@@ -33,6 +35,8 @@ class Inspection:
     dataset_size: int
     samples: dict[NodeId, int]
     steps: dict[NodeId, int]
+    spec: str
+    spec_rows: list[str]
 
 
 def inspect(configuration: Configuration) -> Inspection:

@@ -46,12 +46,15 @@ def _inspect(configuration: Configuration) -> Inspection:
         # Counts and complains as the node's own batches will; no sample is looked at.
         batches = Batches(nothing, nothing, np.arange(size), train.batch_size, train.seed, place)
         steps[name] = train.steps if train.steps is not None else batches.steps_for(train.passes)
+    spec = spec_of(parts.model)
     return Inspection(
         parameters=parts.model.count_params(),
-        exchange_nbytes=4 * spec_of(parts.model).size,
+        exchange_nbytes=spec.nbytes,
         dataset_size=parts.dataset_size,
         samples=samples,
         steps=steps,
+        spec=spec.digest,
+        spec_rows=list(spec.rows()),
     )
 
 

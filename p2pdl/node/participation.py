@@ -13,18 +13,22 @@ import numpy as np
 from p2pdl import merge, topology
 from p2pdl.clock import Clock
 from p2pdl.config import Configuration
+from p2pdl.errors import StartupError
 from p2pdl.node.exchange_cost import codec_name
 from p2pdl.node.live_figures import Traffic
 from p2pdl.protocol.finish import DONE_STATES, Gathering
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.puller.directory import Directory
 from p2pdl.puller.gathering import FinalMerge, Pause, final_merge, gather, start_together
 from p2pdl.puller.requests import Requester
 from p2pdl.spec import shards_in
-from p2pdl.store.layout import Word
+from p2pdl.store.block import Block
+from p2pdl.store.layout import VIEW, Word
+from p2pdl.store.view import MemberView
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training.downloads import Downloads
-from p2pdl.training.exchange import Exchange, ExchangeCounters, ExchangeSettings
+from p2pdl.training.exchange import Exchange, ExchangeCounters, ExchangeSettings, Judge
 from p2pdl.training.timeline import FILE_NAME, Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.transport.zeromq import ZmqClient
@@ -46,6 +50,10 @@ class Participation:
         model: The built Keras model.
         clock: Source of times.
         timeline: Where the exchange records what it does; None for nowhere.
+        judge: Measures losses on the node's own data; None where those are not at hand.
+
+    Raises:
+        StartupError: Losses are to be measured, and there is no data to measure them on.
     """
 
     def __init__(
@@ -56,14 +64,24 @@ class Participation:
         model: Any,
         clock: Clock,
         timeline: Timeline | None = None,
+        judge: Judge | None = None,
     ) -> None:
         gossip = configuration.gossip
+        if gossip.contribution == "measured" and judge is None:
+            raise StartupError(
+                "gossip.contribution: measured needs the node's own data, which `p2pdl.Gossip` does not see",
+                "write `contribution: claimed`, or `merge: mean`, which believes nobody",
+            )
         self._node = node
         self._gossip = gossip
         self._clock = clock
+        self._judge = judge
         self._traffic = Traffic()
         spec = spec_of(model)
-        self.addresses = {entry.name: str(entry.address) for entry in configuration.nodes if entry.name != node}
+        self._view = MemberView(Block(store, VIEW))
+        listed = {entry.name: str(entry.address) for entry in configuration.nodes if entry.name != node}
+        self._directory = Directory(node, listed, self._view)
+        self._listed = tuple(listed)
         # The final merge is exact, whatever codec the run has used on its way.
         self._final_link = LinkSettings(
             "float32", gossip.timeout, gossip.request_timeout, gossip.range_size, gossip.window
@@ -77,33 +95,39 @@ class Participation:
         downloads = Downloads(make_requester, spec, gossip.downloads, clock)
         self._inbox = downloads.inboxes[0]
         self._weights = ModelWeights(model, *(inbox.vector for inbox in downloads.inboxes))
-        rng = np.random.default_rng([configuration.train.seed, configuration.names.index(node)])
-        chosen = topology.create(gossip.topology, configuration.names, peers=gossip.peers, graph=gossip.graph)
+        rng = np.random.default_rng([configuration.train.seed, configuration.place(node)])
+        chosen = topology.create(gossip.topology, configuration.founders, peers=gossip.peers, graph=gossip.graph)
         self.exchange = Exchange(
             self._weights,
             downloads,
             self._store,
-            Neighbours(node, self.addresses, chosen, rng),
-            self.addresses,
+            Neighbours(node, listed, chosen, rng),
+            self._directory,
             merge.create(gossip.merge, gossip.clamp),
             ExchangeSettings(
                 gossip.exchange_every,
                 gossip.overlap,
                 gossip.parts,
                 replace(self._final_link, codec=codec_name(configuration.compress)),
+                gossip.clip,
+                gossip.contribution == "measured",
             ),
             clock,
             timeline=timeline,
+            judge=judge,
         )
 
     def warm_up(self) -> None:
-        """Compile the merge before the first one is due."""
+        """Compile what a merge needs before the first one is due."""
         self._weights.warm_up()
+        if self._gossip.contribution == "measured" and self._judge is not None:
+            self._judge.own_loss(0)
 
     def start_together(self, pause: Pause) -> None:
         """Wait, within bounds, for nodes that are starting too."""
-        met = start_together(self._requester, self.addresses, self._gossip.start_wait, self._clock, pause)
-        absent = sorted(self.addresses.keys() - met)
+        addresses = {name: self._directory.addresses[name] for name in self._listed}
+        met = start_together(self._requester, addresses, self._gossip.start_wait, self._clock, pause)
+        absent = sorted(addresses.keys() - met)
         if absent:
             log.warning("starting without %s: no answer yet; training goes on and asks again", ", ".join(absent))
 
@@ -116,8 +140,13 @@ class Participation:
             samples: Training samples behind this node's weights.
             pause: How to wait.
         """
-        gathering = self._gather(self.addresses, DONE_STATES, pause)
-        arrived = {node: self.addresses[node] for node in gathering.arrived()}
+        self._directory.refresh()
+        gone = {node for node, state in self._directory.states.items() if state == "left"}
+        others = {node: address for node, address in self._directory.addresses.items() if node not in gone}
+        gathering = self._gather(others, DONE_STATES, pause)
+        records = self.exchange.neighbours.records
+        refused = {node for node in gathering.arrived() if node in records and records[node].state == "quarantined"}
+        arrived = {node: others[node] for node in gathering.arrived() if node not in refused}
         own = (self._node, self._store.pin_newest(), samples)
         spec = self._weights.spec
         settings = Link(self._final_link, shards_in(spec.size)).pull_settings()
@@ -126,7 +155,9 @@ class Participation:
         for outcome in merged.outcomes:
             self.exchange.counters.bytes_received += outcome.nbytes
             self.exchange.counters.payload_bytes_received += outcome.payload_nbytes
+        merged.missing.update(dict.fromkeys(gone, "it has left"))
         merged.missing.update(gathering.missing())
+        merged.missing.update({node: f"it is in quarantine: {records[node].last_error}" for node in refused})
         for node, reason in sorted(merged.missing.items()):
             log.warning("the final merge leaves out %s: %s", node, reason)
         self._weights.assign(merged.vector)
@@ -140,9 +171,9 @@ class Participation:
             pause: How to wait.
         """
         if merged is None:
-            self._gather(self.addresses, DONE_STATES, pause)
+            self._gather(self._directory.addresses, DONE_STATES, pause)
         else:
-            others = {node: self.addresses[node] for node in merged.nodes if node != self._node}
+            others = {node: self._directory.addresses[node] for node in merged.nodes if node != self._node}
             self._gather(others, frozenset({"merged"}), pause)
 
     def _gather(self, addresses: Mapping[NodeId, str], goal: frozenset[str], pause: Pause) -> Gathering:
@@ -152,6 +183,7 @@ class Participation:
         """End the puller's thread and drop every connection."""
         self.exchange.close()
         self._requester.close()
+        self._view.close()
 
     def figures(self) -> JsonObject:
         """The figures of a line of `metrics.jsonl` and of the status: `docs/metrics.md` says what each is."""
@@ -159,7 +191,7 @@ class Participation:
         bytes_sent = self._store.counter(Word.BYTES_SENT)
         mbit_in, mbit_out = self._traffic.look(self._clock.now(), counters.bytes_received, bytes_sent)
         peer = self.exchange.neighbours.merged_last
-        merged = self.exchange.sources[peer].figures() if peer is not None else {}
+        merged = self.exchange.source(peer).figures() if peer is not None else {}
         return {
             "merges": counters.merges,
             "merges_skipped": counters.merges_skipped,
@@ -188,7 +220,7 @@ class Participation:
                 "state": record.state,
                 "pulls": record.pulls,
                 "failures": record.failures,
-                **self.exchange.sources[name].figures(),
+                **self.exchange.source(name).figures(),
             }
             for name, record in records.items()
             if record.state != "unknown"
@@ -207,15 +239,17 @@ class Participation:
         return [
             {
                 "name": name,
-                "address": self.addresses[name],
+                "address": self._directory.addresses[name],
                 "state": record.state,
                 "pulls": record.pulls,
                 "failures": record.failures,
                 "last_error": record.last_error[:LONGEST_ERROR],
-                **self.exchange.sources[name].figures(),
+                "last_error_at": record.last_error_at,
+                **self.exchange.source(name).figures(),
             }
             for name, record in sorted(
-                self.exchange.neighbours.records.items(), key=lambda item: item[1].state != "failing"
+                self.exchange.neighbours.records.items(),
+                key=lambda item: item[1].state not in ("failing", "quarantined"),
             )
         ]
 
@@ -240,6 +274,7 @@ def summary_of(counters: ExchangeCounters) -> JsonObject:
         "merges": counters.merges,
         "merges_skipped": counters.merges_skipped,
         "adoptions": counters.adoptions,
+        "clipped": counters.clipped,
         "unchanged": counters.unchanged,
         "busy": counters.busy,
         "staleness": counters.staleness_sum / counters.merges if counters.merges else None,

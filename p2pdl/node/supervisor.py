@@ -1,4 +1,4 @@
-"""`p2pdl node`: starts the server and the trainer, watches both, and ends only when the node is done.
+"""`p2pdl node`: starts the server and the trainer, starts again what has died, and ends only when the node is done.
 
 Never imports TensorFlow: it stays small and answers signals at once, whatever the trainer does.
 """
@@ -12,40 +12,58 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
 
 from p2pdl.config import Configuration
-from p2pdl.errors import EXIT_DONE, EXIT_FAILED, P2pdlError
-from p2pdl.node.children import Lifeline, TrainerSettings, serving_limits, start_server, start_trainer
+from p2pdl.errors import EXIT_DONE, EXIT_FAILED
+from p2pdl.node.children import Lifeline, TrainerSettings, start_trainer
 from p2pdl.node.logs import log_to
-from p2pdl.node.run_folder import prepare_node_folder
+from p2pdl.node.membership import remember, remembered
+from p2pdl.node.restarts import Restarts
+from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
+from p2pdl.node.server_keeper import ServerKeeper
+from p2pdl.node.trainer_process import EXIT_CRASHED
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
 from p2pdl.store.block import Block
-from p2pdl.store.layout import STATUS
+from p2pdl.store.layout import STATUS, VIEW
 from p2pdl.store.reader import StoreReader
+from p2pdl.store.view import MemberView
 from p2pdl.types import JsonObject, NodeId
 
 EXIT_INTERRUPTED = 130
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A terminal that is closed ends a node as a request to stop does: what it has trained is saved."""
+
 WATCH_SECONDS = 0.1
 
 GRACE_SECONDS = 30.0
-"""After a request to stop, how long the trainer may take to finish its step and write its summary."""
+"""After a request to stop, how long the trainer may take to finish its step, save and write its summary."""
 
-SERVER_RESTART_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Pauses before a dead server is started again; the last one is repeated."""
+REMEMBER_SECONDS = 5.0
+"""How often the members are written down while they change."""
 
 log = logging.getLogger(__name__)
 
 
-def run_node(configuration: Configuration, node: NodeId) -> int:
+def run_node(
+    configuration: Configuration,
+    node: NodeId,
+    *,
+    fresh: bool = False,
+    join: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> int:
     """Run one node until it is done.
 
     Args:
         configuration: The cluster.
         node: The name of the node, claimed by the caller.
+        fresh: True to begin a new run where one has not ended.
+        join: Addresses of live nodes, besides those of the file.
+        notes: What is to be said once there is a log.
 
     Returns:
         The exit code.
@@ -53,10 +71,11 @@ def run_node(configuration: Configuration, node: NodeId) -> int:
     Raises:
         StartupError: The node cannot start here; nothing has been trained.
     """
-    folder = prepare_node_folder(configuration, node)
-    log_to(folder / "node.log", node, "node", sys.stderr)
-    supervisor = Supervisor(configuration, node, folder)
-    return supervisor.run()
+    folder = open_node_folder(configuration, node, fresh)
+    log_to(folder.path / "node.log", node, "node", sys.stderr)
+    for note in notes:
+        log.warning("%s", note)
+    return Supervisor(configuration, node, folder, join).run()
 
 
 class Supervisor:
@@ -66,21 +85,36 @@ class Supervisor:
         configuration: The cluster.
         node: The node's name.
         folder: Its run folder.
+        join: Addresses of live nodes, besides those of the file.
     """
 
-    def __init__(self, configuration: Configuration, node: NodeId, folder: Path) -> None:
+    def __init__(self, configuration: Configuration, node: NodeId, folder: NodeFolder, join: Sequence[str]) -> None:
         self._configuration = configuration
         self._node = node
-        self._folder = folder
-        entry = configuration.node(node)
-        self._bind = str(entry.bind or entry.address)
+        self._folder = folder.path
         self._lifeline = Lifeline()
         self._store = memory.create()
         self._signals: list[int] = []
-        self._server: subprocess.Popen[bytes] | None = None
+        resolved, shared = write_settings(self._folder, configuration)
+        self._settings = TrainerSettings(
+            str(resolved), node, str(self._folder), self._store, self._lifeline.reading, folder.resumes
+        )
+        self._server = ServerKeeper(
+            configuration,
+            node,
+            self._store,
+            self._lifeline,
+            self._folder,
+            shared,
+            remembered(self._folder),
+            join,
+        )
+        self._members = MemberView(Block(self._store, VIEW))
+        self._remembered: object = None
+        self._remember_at = 0.0
         self._trainer: subprocess.Popen[bytes] | None = None
-        self._server_deaths = 0
-        self._server_due = 0.0
+        self._restarts = Restarts(configuration.checkpoint.restarts)
+        self._crashed_at = -1
 
     def run(self) -> int:
         """Start both processes and watch them.
@@ -88,37 +122,42 @@ class Supervisor:
         Returns:
             The exit code: 0 done, or stopped by SIGTERM; 130 stopped by Ctrl-C; else what the trainer ended with.
         """
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
-            status = Block(self._store, STATUS)
-            status.write(status_block(now=time.monotonic(), state="starting"))
-            status.close()
-            resolved = self._folder / "config.json"
-            resolved.write_text(self._configuration.to_json())
-            self._server = self._start_server()
-            settings = TrainerSettings(
-                str(resolved), self._node, str(self._folder), self._store, self._lifeline.reading
-            )
-            log.info("listening on %s; the run's folder is %s", self._bind, self._folder)
-            self._trainer = start_trainer(settings, self._lifeline, self._configuration.train.threads)
-            return self._watch(self._trainer)
+            self._server.start()
+            going_on = ", going on with the run there" if self._settings.resumes else ""
+            log.info("listening on %s; the run's folder is %s%s", self._server.address, self._folder, going_on)
+            while True:
+                self._say_starting()
+                self._trainer = start_trainer(self._settings, self._lifeline, self._configuration.train.threads)
+                code = self._watch(self._trainer)
+                pause = self._pause_before_restart(code)
+                if pause is None:
+                    return self._verdict(code)
+                self._wait(pause)
+                self._settings = self._settings.again()
         finally:
             self._end_all()
+            self._members.close()
             os.close(self._store)
             self._lifeline.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _say_starting(self) -> None:
+        status = Block(self._store, STATUS)
+        status.write(status_block(now=time.monotonic(), state="starting"))
+        status.close()
+
     def _watch(self, trainer: subprocess.Popen[bytes]) -> int:
+        """Wait for the trainer to end; returns its exit code."""
         asked_at = 0.0
         killed = False
         while (code := trainer.poll()) is None:
-            # A signal does not cut the sleep short; an event set in its handler could deadlock.
-            time.sleep(WATCH_SECONDS)
-            self._keep_server()
-            if self._signals and not asked_at:
+            self._look_around()
+            if (self._signals or self._members.superseded) and not asked_at:
                 asked_at = time.monotonic()
-                log.info("stopping: finishing the step (Ctrl-C once more to stop at once)")
+                self._say_why_it_stops()
                 trainer.terminate()
             at_once = self._signals.count(signal.SIGINT) > 1 or len(self._signals) > 2
             too_slow = asked_at and time.monotonic() > asked_at + GRACE_SECONDS
@@ -129,49 +168,87 @@ class Supervisor:
                     if at_once
                     else f"the trainer did not stop within {GRACE_SECONDS:g} s and is ended"
                 )
-                log.warning("%s; what it has trained is lost", why)
+                log.warning("%s; what it has trained since its last checkpoint is lost", why)
                 trainer.kill()
-        return self._verdict(code)
+        return code
+
+    def _look_around(self) -> None:
+        # A signal does not cut the sleep short; an event set in its handler could deadlock.
+        time.sleep(WATCH_SECONDS)
+        self._server.keep()
+        members = self._members.members
+        if members is not self._remembered and time.monotonic() >= self._remember_at:
+            self._remembered = members
+            self._remember_at = time.monotonic() + REMEMBER_SECONDS
+            try:
+                remember(self._folder, (member for member in members.values() if member.name != self._node))
+            except OSError as error:
+                log.warning("whom this node knows cannot be written down: %s; training goes on", error.strerror)
+
+    def _wait(self, seconds: float) -> None:
+        give_up_at = time.monotonic() + seconds
+        while time.monotonic() < give_up_at and not self._signals:
+            self._look_around()
+
+    def _say_why_it_stops(self) -> None:
+        if self._signals:
+            log.info("stopping: finishing the step and saving (Ctrl-C once more to stop at once)")
+        else:
+            log.error(
+                "the name %s is in use: another node of that name runs at %s, and has prevailed over this one at %s; "
+                "this one saves and ends\n  -> give each node a name of its own, or stop the other one first",
+                self._node,
+                self._members.superseded,
+                self._configuration.node(self._node).address,
+            )
+
+    def _pause_before_restart(self, code: int) -> float | None:
+        """Seconds before the trainer is started again; None if it is not."""
+        if self._signals or self._members.superseded or not (code < 0 or code == EXIT_CRASHED):
+            return None
+        step = int(self._last_status().get("step", 0))
+        how = f"ended by {signal.Signals(-code).name}" if code < 0 else "failed"
+        hint = " (the system ends processes so when memory runs out)" if code == -signal.SIGKILL else ""
+        # A fault of the program comes back at the same place: once more is enough to be sure.
+        stuck = code == EXIT_CRASHED and step <= self._crashed_at
+        self._crashed_at = step if code == EXIT_CRASHED else -1
+        pause = None if stuck else self._restarts.on_death(time.monotonic())
+        if pause is not None:
+            log.warning(
+                "the trainer %s at step %d%s; starting it again from its last checkpoint%s",
+                how,
+                step,
+                hint,
+                f" in {pause:g} s" if pause else "",
+            )
+            return pause
+        why = "at the same place as before" if stuck else f"for the {self._restarts.deaths}. time within an hour"
+        log.error(
+            "the trainer %s at step %d%s, %s; this node stops\n  -> see %s; start the node again to go on from its "
+            "last checkpoint",
+            how,
+            step,
+            hint,
+            why,
+            self._folder / "node.log",
+        )
+        return None
 
     def _verdict(self, code: int) -> int:
+        if self._members.superseded:
+            self._write_summary("stopped", f"its name is in use by a node at {self._members.superseded}")
+            return EXIT_FAILED
         if self._signals:
             if code < 0:
                 self._write_summary("stopped", "stopped before the trainer could write its summary")
             return EXIT_INTERRUPTED if self._signals[0] == signal.SIGINT else EXIT_DONE
-        if code >= 0:
-            if code != EXIT_DONE:
-                self._write_summary("failed", f"the trainer ended with exit code {code}; node.log says why")
-            return code
-        name = signal.Signals(-code).name
-        step = self._last_status().get("step", 0)
-        hint = " (the system ends processes so when memory runs out)" if name == "SIGKILL" else ""
-        error = f"the trainer process was ended by {name} at step {step}{hint}; this node stops"
-        log.error("%s\n  -> see %s; start the node again to train from the beginning", error, self._folder / "node.log")
-        self._write_summary("failed", error)
-        return EXIT_FAILED
-
-    def _keep_server(self) -> None:
-        if self._server is not None and self._server.poll() is not None:
-            code = self._server.returncode
-            self._server = None
-            pause = SERVER_RESTART_SECONDS[min(self._server_deaths, len(SERVER_RESTART_SECONDS) - 1)]
-            self._server_deaths += 1
-            self._server_due = time.monotonic() + pause
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log.warning("the server process ended (%s); starting it again over the same weights", how)
-        if self._server is None and time.monotonic() >= self._server_due:
-            try:
-                self._server = self._start_server()
-                log.info("the server process answers again on %s", self._bind)
-            except P2pdlError as error:
-                self._server_due = time.monotonic() + SERVER_RESTART_SECONDS[-1]
-                log.warning("%s; training goes on, trying again in %g s", error.message, SERVER_RESTART_SECONDS[-1])
-
-    def _start_server(self) -> subprocess.Popen[bytes]:
-        cluster = self._configuration.cluster.name
-        log_file = self._folder / "node.log"
-        limits = serving_limits(self._configuration)
-        return start_server(cluster, self._node, self._bind, self._store, self._lifeline, log_file, limits)
+        if code < 0:
+            how = f"the trainer process was ended by {signal.Signals(-code).name}"
+        else:
+            how = f"the trainer ended with exit code {code}; node.log says why"
+        if code != EXIT_DONE:
+            self._write_summary("failed", how)
+        return code if code >= 0 and code != EXIT_CRASHED else EXIT_FAILED
 
     def _last_status(self) -> JsonObject:
         reader = StoreReader(self._store)
@@ -181,7 +258,7 @@ class Supervisor:
         return status
 
     def _write_summary(self, state: str, error: str) -> None:
-        path = self._folder / "summary.json"
+        path = self._folder / SUMMARY_FILE
         if path.exists():
             return
         status = self._last_status()
@@ -193,21 +270,16 @@ class Supervisor:
             "steps": status.get("step", 0),
             "samples": status.get("samples", 0),
             "train_loss": status.get("loss"),
-            "restarts": self._server_deaths,
+            "restarts": self._server.deaths + self._restarts.deaths,
         }
         path.write_text(json.dumps(summary, indent=2) + "\n")
 
     def _end_all(self) -> None:
-        for process in (self._trainer, self._server):
-            if process is None:
-                continue
-            if process.poll() is None:
-                process.terminate() if process is self._server else process.kill()
-            try:
-                process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if self._trainer is not None:
+            if self._trainer.poll() is None:
+                self._trainer.kill()
+            self._trainer.wait()
+        self._server.end()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)

@@ -10,10 +10,13 @@ from pathlib import Path
 from types import FrameType
 
 from p2pdl.config import Configuration
-from p2pdl.errors import EXIT_FAILED, P2pdlError
+from p2pdl.errors import P2pdlError
 from p2pdl.lifeline import end_with_parent
 from p2pdl.node.children import TrainerSettings
 from p2pdl.node.logs import keep_native_noise_out, log_to
+
+EXIT_CRASHED = 70
+"""A fault of the program, which the trainer did not foresee: unlike the others it may not come back."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ def main(settings: TrainerSettings) -> int:
         log.error("the trainer failed: %s: %s\n  -> the traceback is in %s", type(error).__name__, error, log_path)
         with log_path.open("a") as file:
             traceback.print_exc(file=file)
-        return EXIT_FAILED
+        return EXIT_CRASHED
 
 
 if __name__ == "__main__":

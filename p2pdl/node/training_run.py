@@ -11,6 +11,7 @@ from pathlib import Path
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration
+from p2pdl.node.checkpointing import RunCheckpoints
 from p2pdl.node.children import TrainerSettings
 from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
@@ -21,6 +22,7 @@ from p2pdl.store.layout import STATUS
 from p2pdl.training import preparation
 from p2pdl.training.evaluate import Evaluation, evaluate
 from p2pdl.training.exchange import ExchangeCounters
+from p2pdl.training.judgement import Judgement
 from p2pdl.training.loop import Progress, train
 from p2pdl.training.recorder import Recorder, duration, finite
 from p2pdl.types import JsonObject
@@ -39,6 +41,7 @@ class TrainingRun:
 
     def __init__(self, configuration: Configuration, settings: TrainerSettings, stopping: Callable[[], bool]) -> None:
         self._configuration = configuration
+        self._settings = settings
         self._node = settings.node
         self._folder = Path(settings.folder)
         self._stopping = stopping
@@ -52,10 +55,20 @@ class TrainingRun:
             self._folder / "metrics.jsonl", configuration.metrics.interval, self._parts.steps, self._clock
         )
         self._timeline = profile_of(configuration, self._node, self._folder)
+        self._checkpoints = RunCheckpoints(
+            self._folder, configuration.checkpoint, self._parts.model, self._parts.optimizer, self._clock
+        )
+        self._seconds_before = 0.0
         self._participation: Participation | None = None
         if configuration.strategy == "gossip":
             self._participation = Participation(
-                configuration, self._node, settings.store, self._parts.model, self._clock, self._timeline
+                configuration,
+                self._node,
+                settings.store,
+                self._parts.model,
+                self._clock,
+                self._timeline,
+                Judgement(self._parts.model, self._parts.loss, self._parts.batches.batch),
             )
 
     def run(self) -> None:
@@ -63,11 +76,14 @@ class TrainingRun:
         try:
             self._run()
         finally:
+            self._checkpoints.close()
             if self._timeline is not None:
                 self._timeline.close()
 
     def _run(self) -> None:
         self._parts.warm_up()
+        if self._settings.resumes:
+            self._resume()
         if self._participation is not None:
             self._participation.warm_up()
             self._enter("ready")
@@ -93,17 +109,43 @@ class TrainingRun:
                 self._stopping,
                 self._clock,
                 self._timeline,
+                self._checkpoints.restore_good,
+                self._progress,
+                self._save,
             )
-        seconds = self._recorder.elapsed if self._progress.step else 0.0
+        seconds = self._seconds()
         if self._stopping():
             self._stop(seconds)
         else:
             self._finish(seconds)
 
+    def _resume(self) -> None:
+        found = self._checkpoints.resume()
+        if found is None:
+            log.info("there is no checkpoint to go on from: training begins anew")
+            return
+        self._progress, counters = found.progress, found.counters
+        self._seconds_before = found.seconds
+        if self._participation is not None:
+            self._participation.exchange.resume(
+                self._progress.step, self._progress.samples, self._progress.loss, counters
+            )
+
+    def _seconds(self) -> float:
+        """Seconds of training, those before a break included."""
+        return self._seconds_before + (self._recorder.elapsed if self._progress.step else 0.0)
+
+    def _save(self, progress: Progress) -> None:
+        self._checkpoints.after_step(progress, self._counters(), self._seconds)
+
+    def _counters(self) -> ExchangeCounters:
+        return self._participation.exchange.counters if self._participation else ExchangeCounters()
+
     def _stop(self, seconds: float) -> None:
         self._enter("stopped")
         if self._participation is not None:
             self._participation.close()
+        self._checkpoints.save_now(self._progress, self._counters(), self._seconds)
         log.info("stopped after %d of %d steps", self._progress.step, self._parts.steps)
         self._parts.model.save(self._folder / "model.keras")
         self._write_summary(seconds, "stopped", None, None, None)
@@ -113,6 +155,8 @@ class TrainingRun:
         before: dict[str, Evaluation] | None = None
         if self._participation is not None:
             self._participation.exchange.finish()
+        # Waiting for the others may take long: whatever happens meanwhile, no step is to be done twice.
+        self._checkpoints.save_now(self._progress, self._counters(), self._seconds)
         self._enter("finished")
         results = self._evaluate()
         log.info(
@@ -178,6 +222,9 @@ class TrainingRun:
             "seconds_left": self._recorder.seconds_left(self._progress.step),
             "density": self._progress.density,
             "compute_seconds": self._progress.compute_seconds,
+            "trainer_restarts": self._settings.restarts,
+            "restores": self._progress.restores,
+            **self._checkpoints.figures(),
         }
         if self._participation is not None:
             figures |= self._participation.figures()
@@ -216,6 +263,9 @@ class TrainingRun:
             "exchange_seconds": self._progress.exchange_seconds,
             "smoothed_loss": self._progress.loss,
             "density": self._progress.density,
+            "trainer_restarts": self._settings.restarts,
+            "restores": self._progress.restores,
+            **self._checkpoints.figures(),
             **scores(results),
             "before_final_merge": scores(before) if before else None,
             "final_merge": {"nodes": merged.nodes, "missing": merged.missing} if merged else None,
@@ -242,8 +292,8 @@ def preparation_settings(configuration: Configuration, node: str) -> preparation
         partition=configuration.data.partition,
         alpha=configuration.data.alpha,
         augment=configuration.data.augment,
-        nodes=1 if alone_is_everything else len(configuration.nodes),
-        node_index=configuration.names.index(node),
+        nodes=1 if alone_is_everything else len(configuration.founders),
+        node_index=configuration.place(node),
         model=configuration.model.name,
         width=configuration.model.width,
         arguments=dict(configuration.model.arguments),

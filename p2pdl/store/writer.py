@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from p2pdl.clock import Clock, MonotonicClock
-from p2pdl.errors import StoreError
+from p2pdl.codec.finite import is_finite
+from p2pdl.errors import DivergedError, StoreError
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec, combine_digests, shard_digest, shard_of
 from p2pdl.store import memory
 from p2pdl.store.layout import (
@@ -108,6 +109,9 @@ class StoreWriter:
 
         Returns:
             The version.
+
+        Raises:
+            DivergedError: A weight is not finite; the version before stays the newest.
         """
         slot = self._free_slot()
         words = self._slot_words(slot)
@@ -115,9 +119,9 @@ class StoreWriter:
         digests: list[int] = []
         for reached in fill(vector) or ():
             while (len(digests) + 1) * SHARD_ELEMENTS <= reached:
-                digests.append(shard_digest(shard_of(vector, len(digests))))
+                digests.append(_digest_of_finite(shard_of(vector, len(digests)), step))
         while len(digests) < self._digests[slot].size:
-            digests.append(shard_digest(shard_of(vector, len(digests))))
+            digests.append(_digest_of_finite(shard_of(vector, len(digests)), step))
         self._version += 1
         words[SlotWord.VERSION] = self._version
         words[SlotWord.STEP] = step
@@ -165,6 +169,15 @@ class StoreWriter:
     def _slot_words(self, slot: int) -> memoryview:
         first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8
         return self._header[first : first + SLOT_HEADER_BYTES // 8]
+
+
+def _digest_of_finite(shard: Float32Vector, step: int) -> int:
+    if not is_finite(shard):
+        raise DivergedError(
+            f"the weights of step {step} are not finite: training has diverged; nothing of it was published",
+            "lower train.optimizer.learning_rate, or check the data for extreme values",
+        )
+    return shard_digest(shard)
 
 
 def bits(value: float) -> int:
