@@ -182,7 +182,7 @@ class ProbeReply:
 
     Attributes:
         life: Random name of this life of the node.
-        rumours: The node's own row first, then news about members.
+        rumours: The node's own row first, then news about members; nothing while the node is still joining.
     """
 
     life: Word
@@ -227,7 +227,7 @@ class SyncRequest:
 
     Attributes:
         digest: Of the asker's whole list of members.
-        members: Nothing in a first request; the asker's list in a second one, if the lists still differ after the first.
+        members: Nothing in a first request; what the other's list lacks in a second one, if they still differ then.
     """
 
     digest: Word
@@ -240,7 +240,7 @@ class SyncReply:
 
     Attributes:
         digest: Of this node's list, after it has taken in what the request brought.
-        members: The list; empty if the digests agree.
+        members: The list, or what the request's rows lack if it has any; empty if the digests agree.
     """
 
     digest: Word

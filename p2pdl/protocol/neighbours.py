@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from p2pdl.errors import PeerError
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.pull import VersionKey
+from p2pdl.protocol.quarantine import STRIKE_CODES, Conduct
 from p2pdl.topology.contract import Topology
 from p2pdl.types import NodeId
 
@@ -37,14 +38,16 @@ class PeerRecord:
     """What this node has seen of one peer.
 
     Attributes:
-        state: `unknown`, `live` or `failing`.
+        state: `unknown`, `live`, `failing` or `quarantined`.
         failures: Failures since the last success.
         pause_until: Monotonic seconds before which the peer is not asked.
         last_error: The last failure's text; empty if there was none since the last success.
         last_code: Its code.
+        last_error_at: Monotonic seconds of the last failure, whatever came after it; None if there was none.
         pulls: Completed pulls.
         step: The peer's step as last heard.
         known: Incarnation and version of the weights last merged.
+        conduct: What was refused of it.
     """
 
     state: str = "unknown"
@@ -52,9 +55,11 @@ class PeerRecord:
     pause_until: float = float("-inf")
     last_error: str = ""
     last_code: str = ""
+    last_error_at: float | None = None
     pulls: int = 0
     step: int = 0
     known: VersionKey | None = None
+    conduct: Conduct = field(default_factory=Conduct)
 
 
 class Neighbours:
@@ -78,14 +83,44 @@ class Neighbours:
         self._round = 0
         self.records: dict[NodeId, PeerRecord] = {peer: PeerRecord() for peer in peers}
         self.merged_last: NodeId | None = None
+        self._states: Mapping[NodeId, str] = dict.fromkeys(self.records, "unknown")
+
+    def follow(self, states: Mapping[NodeId, str]) -> None:
+        """Take over how the membership sees the other nodes.
+
+        Args:
+            states: `alive`, `suspect`, `dead`, `left` or `unknown` by name; new names are new peers.
+        """
+        for peer, state in states.items():
+            record = self.records.setdefault(peer, PeerRecord())
+            if state == "alive" and self._states.get(peer) in ("dead", "left") and record.state == "failing":
+                # What failed was its former life, or the way to it.
+                record.failures, record.pause_until = 0, float("-inf")
+        self._states = dict(states)
 
     def choose(self, now: float) -> tuple[NodeId, ...]:
         """The peers to pull from in this exchange; empty while all of them are paused."""
-        return self._choose([peer for peer, record in self.records.items() if record.pause_until <= now])
+        return self._choose([peer for peer in self._reachable() if self.records[peer].pause_until <= now])
 
     def choose_last(self) -> tuple[NodeId, ...]:
         """The peers of the exchange that a run ends on: live ones, whether they have anything new or not."""
-        return self._choose([peer for peer, record in self.records.items() if record.state == "live"])
+        return self._choose([peer for peer in self._reachable() if self.records[peer].state == "live"])
+
+    def _reachable(self) -> list[NodeId]:
+        """The members that are alive; where there is none the suspects, and else those of whom nobody has heard."""
+        for state in ("alive", "suspect", "unknown"):
+            found = [peer for peer in self.records if self._states.get(peer) == state]
+            if found:
+                return found
+        return []
+
+    def answering(self) -> set[NodeId]:
+        """The peers that are not silent: what those send can be compared."""
+        return {
+            peer
+            for peer, record in self.records.items()
+            if record.state != "failing" or record.last_code in STRIKE_CODES
+        }
 
     def _choose(self, alive: list[NodeId]) -> tuple[NodeId, ...]:
         if not alive:
@@ -100,6 +135,7 @@ class Neighbours:
         changed = record.state != "live"
         record.state, record.failures, record.last_error, record.last_code = "live", 0, "", ""
         record.pulls += 1
+        record.conduct.on_good_pull()
         record.step = snapshot.step
         record.known = snapshot.incarnation, snapshot.version
         self.merged_last = peer
@@ -117,16 +153,24 @@ class Neighbours:
         record.pause_until = now + pause * self._rng.uniform(0.5, 1.0)
 
     def on_failure(self, peer: NodeId, error: PeerError, now: float) -> bool:
-        """Note a failure and pause the peer; True if this is news worth a line in the log."""
+        """Note a failure and pause the peer; True if this is news worth a line in the log.
+
+        Of a peer in quarantine there is no news until something else becomes of it.
+        """
         record = self.records[peer]
         changed = record.last_code != error.code
-        record.last_error, record.last_code = error.message, error.code
+        record.last_error, record.last_code, record.last_error_at = error.message, error.code, now
         if error.code in TRANSIENT_CODES:
             longest = BUSY_PAUSE if error.code == "busy" else FIRST_PAUSE
             record.pause_until = now + longest * self._rng.uniform(0.1, 0.5)
             return False
-        record.state = "failing"
         record.failures += 1
+        term = record.conduct.on_refusal() if error.code in STRIKE_CODES else None
+        if term is not None:
+            changed = record.state != "quarantined"
+            record.state, record.pause_until = "quarantined", now + term
+            return changed
+        record.state = "failing"
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(record.failures - 1, DOUBLINGS))
         record.pause_until = now + pause * self._rng.uniform(0.75, 1.25)
         return changed

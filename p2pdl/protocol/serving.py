@@ -21,16 +21,24 @@ from p2pdl.protocol.messages import (
     REFUSALS,
     REPLY_LIMIT,
     Envelope,
+    MemberReply,
+    MemberRequest,
+    ProbeRequest,
     RangeReply,
     RangeRequest,
     Refusal,
+    RelayedRequest,
+    RelayRequest,
     Reply,
+    SettingsReply,
+    SettingsRequest,
     SnapshotReply,
     SnapshotRequest,
     SpecReply,
     SpecRequest,
     StatusReply,
     StatusRequest,
+    SyncRequest,
 )
 from p2pdl.protocol.uploads import Sent, UploadPlaces
 from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec, shard_of, shards_in
@@ -74,6 +82,18 @@ class ServingLimits:
     copies_nbytes: int = 1 << 30
 
 
+class MemberKeeper(Protocol):
+    """Whom the node knows."""
+
+    def on_request(self, request: MemberRequest, sender: NodeId, now: float) -> MemberReply:
+        """Answer another node's question about members."""
+        ...
+
+    def on_heard(self, node: NodeId, now: float) -> None:
+        """A request has come from a node: it is there."""
+        ...
+
+
 class Serving:
     """Answers requests about one node.
 
@@ -81,12 +101,23 @@ class Serving:
         cluster: This node's cluster; requests for another one are refused.
         view: Where weights and status come from.
         limits: What it grants.
+        members: Whom the node knows; None for a node that takes no part in a membership.
+        shared_settings: JSON for a node that joins; empty if there is none.
     """
 
-    def __init__(self, cluster: str, view: NodeView, limits: ServingLimits | None = None) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        view: NodeView,
+        limits: ServingLimits | None = None,
+        members: MemberKeeper | None = None,
+        shared_settings: bytes = b"",
+    ) -> None:
         limits = limits or ServingLimits()
         self._cluster = cluster
         self._view = view
+        self._members = members
+        self._shared_settings = shared_settings
         self._held = HeldVersions(view)
         self._uploads = UploadPlaces(limits.uploads)
         self.encoders = Encoders(limits.copies, limits.copies_nbytes)
@@ -110,11 +141,20 @@ class Serving:
             case RangeRequest() as request:
                 return self._range(request, envelope.node, now)
             case SnapshotRequest() as request:
+                if self._members is not None:
+                    self._members.on_heard(envelope.node, now)
                 return self._snapshot(request, envelope, now), ()
+            case ProbeRequest() | RelayRequest() | RelayedRequest() | SyncRequest() as request:
+                if self._members is not None:
+                    return self._members.on_request(request, envelope.node, now), ()
             case StatusRequest():
                 return self._view.status(now), ()
             case SpecRequest():
                 return self._spec()
+            case SettingsRequest() if self._shared_settings:
+                return SettingsReply(), (self._shared_settings,)
+            case SettingsRequest():
+                return refusal("not-ready", "this node's model and data are those of a script of its own"), ()
         return refusal("bad-request", f"{type(envelope.message).__name__} is not a request"), ()
 
     def _snapshot(self, request: SnapshotRequest, envelope: Envelope, now: float) -> Reply:

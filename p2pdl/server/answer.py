@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2pdl.errors import IncompatiblePeer, ProtocolError
-from p2pdl.protocol.messages import Envelope, Refusal, Reply
+from p2pdl.protocol.messages import (
+    Envelope,
+    Refusal,
+    Reply,
+    SettingsRequest,
+    SpecRequest,
+    StatusRequest,
+)
 from p2pdl.protocol.serving import Payload, Serving, refusal
-from p2pdl.transport.contract import Frames
+from p2pdl.transport.contract import Asker, Frames
 from p2pdl.wire import decode, encode
+
+ANYBODY = "status"
+"""The name under which a program asks that is no node, whoever's key it uses."""
+
+OPERATORS_MAY = (StatusRequest, SettingsRequest, SpecRequest)
 
 log = logging.getLogger(__name__)
 
@@ -46,22 +58,27 @@ class Answerer:
         self._node = node
         self._serving = serving
 
-    def __call__(self, frames: Sequence[memoryview], now: float) -> Answer:
+    def __call__(self, frames: Sequence[memoryview], now: float, asker: Asker | None = None) -> Answer:
         """Answer one request.
 
         Args:
             frames: What somebody sent: one header frame, if it is a request.
             now: Seconds of the machine's monotonic clock.
+            asker: Who that is, as a key proves; None where nothing proves it, and the request's own word counts.
         """
         request_id = 0
         payload: Payload = ()
-        reply: Reply
+        reply: Reply | None
         try:
             if len(frames) != 1:
                 raise ProtocolError(f"a request is one frame, not {len(frames)}")
             envelope = decode(frames[0])
             request_id = envelope.id
-            reply, payload = self._serving.on_request(envelope, now)
+            reply = _refused(envelope, asker) if asker else None
+            if reply is None:
+                if asker is not None and envelope.node != asker.name:
+                    envelope = replace(envelope, node=asker.name)
+                reply, payload = self._serving.on_request(envelope, now)
         except IncompatiblePeer as error:
             reply = refusal("protocol-version", error.message)
         except ProtocolError as error:
@@ -83,6 +100,17 @@ class Answerer:
         nbytes = sum(len(frame) if isinstance(frame, bytes) else frame.nbytes for frame in payload)
         refused = reply.code if isinstance(reply, Refusal) else ""
         return Answer([header, *payload], len(header) + nbytes, nbytes, refused)
+
+
+def _refused(envelope: Envelope, asker: Asker) -> Refusal | None:
+    """Why this asker gets no answer to this request; None if it does."""
+    if not asker.name:
+        return refusal("identity", "this key is not on the list any more")
+    if envelope.node not in (asker.name, ANYBODY):
+        return refusal("identity", f"this is the key of {asker.name!r}, not of {envelope.node!r}")
+    if asker.operator and not isinstance(envelope.message, OPERATORS_MAY):
+        return refusal("forbidden", f"{asker.name!r} is on the list as an operator")
+    return None
 
 
 def reply_only(answerer: Answerer) -> Callable[[Sequence[memoryview], float], Frames]:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -17,13 +18,22 @@ from p2pdl.errors import P2pdlError
 from p2pdl.lifeline import end_with_parent, yield_to_training
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.server.answer import Answer, Answerer
+from p2pdl.server.members import MembershipHost, start_membership
+from p2pdl.server.start import MembershipStart
 from p2pdl.server.starvation import Starvation
 from p2pdl.server.view import StoreView
-from p2pdl.store.layout import Word
+from p2pdl.store.block import Block
+from p2pdl.store.layout import VIEW, Word
 from p2pdl.store.reader import StoreReader
-from p2pdl.transport.zeromq import ZmqServer
+from p2pdl.store.view import MemberView
+from p2pdl.transport.door import Door
+from p2pdl.transport.zeromq import ZmqClient, ZmqServer
+from p2pdl.types import JsonObject
 
 POLL_SECONDS = 0.25
+
+LOOK_SECONDS = 0.01
+"""How long replies about members may wait while requests keep coming."""
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +53,9 @@ class ServerSettings:
         uploads: Pulls served at one time.
         copies: Copies kept for pullers with a delta codec.
         copies_nbytes: Memory of these copies in all.
+        members: A `MembershipStart` as JSON; None for a server that knows nobody.
+        shared_settings: Path of the JSON that a node which joins is told; empty if there is none.
+        keys: Path of the folder of the keys; empty to encrypt nothing and to let everybody in.
     """
 
     cluster: str
@@ -55,6 +68,9 @@ class ServerSettings:
     uploads: int = ServingLimits.uploads
     copies: int = ServingLimits.copies
     copies_nbytes: int = ServingLimits.copies_nbytes
+    members: JsonObject | None = None
+    shared_settings: str = ""
+    keys: str = ""
 
     def to_argument(self) -> str:
         """The settings as one command line argument."""
@@ -80,18 +96,32 @@ def run(settings: ServerSettings) -> int:
     signal.signal(signal.SIGTERM, stop)
     _log_to(settings)
     try:
-        transport = ZmqServer(settings.bind)
+        door = Door.of(Path(settings.keys), settings.node) if settings.keys else None
+        transport = ZmqServer(settings.bind, door)
     except P2pdlError as error:
         _say_ready(settings.ready, json.dumps([type(error).__name__, error.message, error.remedy]))
         return error.exit_code
     store = StoreReader(settings.store)
     store.take_over()
-    view = StoreView(store)
+    view = StoreView(store, settings.node)
     limits = ServingLimits(settings.uploads, settings.copies, settings.copies_nbytes)
-    serving = Serving(settings.cluster, view, limits)
+    clock = MonotonicClock()
+    client = ZmqClient(identity=door.identity, server_key=partial(_key_at, door, view)) if door else ZmqClient()
+    members = None
+    if settings.members is not None:
+        start = MembershipStart(**settings.members)
+        block = Block(settings.store, VIEW)
+        core = start_membership(start, settings.node, MemberView(block).members.values(), clock.now(), door)
+        members = MembershipHost(core, client, settings.cluster, settings.node, block)
+        view.known, view.member_counters = core.known, core.counters
+    shared = Path(settings.shared_settings).read_bytes() if settings.shared_settings else b""
+    serving = Serving(settings.cluster, view, limits, members, shared)
     answerer = Answerer(settings.cluster, settings.node, serving)
     _say_ready(settings.ready, "")
-    serve(transport, answerer, store, view, MonotonicClock(), lambda: stopping)
+    serve(transport, answerer, store, view, clock, lambda: stopping, client, members)
+    if members is not None:
+        members.leave(clock)
+    client.close()
     transport.close()
     return 0
 
@@ -103,8 +133,10 @@ def serve(
     view: StoreView,
     clock: Clock,
     is_stopping: Callable[[], bool],
+    client: ZmqClient | None = None,
+    members: MembershipHost | None = None,
 ) -> None:
-    """Answer requests until told to stop.
+    """Answer requests, and keep in touch with the other members, until told to stop.
 
     Args:
         transport: Where they come from.
@@ -113,20 +145,41 @@ def serve(
         view: Counts refusals.
         clock: Source of times.
         is_stopping: Asked after every request, and several times a second.
+        client: The members' connections.
+        members: Whom this node knows; None to know nobody.
     """
     starvation = Starvation()
+    is_idle, look_at = True, 0.0
     while not is_stopping():
         # Before a request is taken, never after: a new socket has no request to answer.
         if starvation.is_over_long(store.is_starved, clock.now()):
             log.warning("readers that do not read hold every version that may be in use; dropping all connections")
             transport.reset()
-        frames = transport.receive(POLL_SECONDS)
-        if frames is not None:
-            answer = answerer(frames, clock.now())
+        if turned_away := transport.keep(clock.now()):
+            store.count(Word.REFUSALS, turned_away)
+            view.refusals["identity"] += turned_away
+        patience = POLL_SECONDS
+        if members is not None:
+            now = clock.now()
+            # Between requests that come one after another, a look at the members now and then is enough.
+            if is_idle or now >= look_at:
+                members.run(now)
+                look_at = now + LOOK_SECONDS
+            patience = min(patience, max(0.0, members.core.deadline - now))
+        request = transport.receive(patience, client)
+        is_idle = request is None
+        if request is not None:
+            answer = answerer(request.frames, clock.now(), request.asker)
             transport.reply(answer.frames)
             _count(answer, store, view)
             # Its frames belong to the socket from now on: that nobody refers to them any more means that they are sent.
             del answer
+
+
+def _key_at(door: Door, view: StoreView, address: str) -> str | None:
+    """The public key of the member at an address; None if no member is there."""
+    names = (name for name, known in view.known.items() if known.member.address == address)
+    return next((door.allowed.node_keys.get(name) for name in names), None)
 
 
 def _count(answer: Answer, store: StoreReader, view: StoreView) -> None:

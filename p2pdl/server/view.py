@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
 from math import isfinite
 from typing import Any
 
 from p2pdl.protocol.messages import STATES, StatusReply
+from p2pdl.server.peer_rows import PEER_ROWS, Acquaintance, fitting, packed_limit, peer_rows
 from p2pdl.spec import Snapshot, WeightSpec
 from p2pdl.store.layout import STATUS, Word
 from p2pdl.store.reader import StoreReader
-from p2pdl.types import JsonObject
+from p2pdl.types import JsonObject, NodeId
+from p2pdl.wire import HEADER_LIMIT
 
-PEER_ROWS = 64
-"""Peers that a status tells of, at most: the block in shared memory and the header of a reply are bounded."""
+FIGURES = 64
+"""Figures in one status, at most."""
+
+REST_BYTES = 2048
+"""Of a status' header beside its figures and its peers, at most: two names, and the fields of fixed size."""
 
 
 class StoreView:
@@ -22,12 +29,21 @@ class StoreView:
 
     Args:
         store: The store that the node's trainer writes.
+        node: This node's name, under which it is no peer of its own.
+
+    Attributes:
+        refusals: Requests refused, by code.
+        known: Whom the membership knows, by name; empty where there is none.
+        member_counters: What the membership has counted.
     """
 
-    def __init__(self, store: StoreReader) -> None:
+    def __init__(self, store: StoreReader, node: NodeId = "") -> None:
         self._store = store
+        self._node = node
         self._spec: WeightSpec | None = None
         self.refusals: Counter[str] = Counter()
+        self.known: Mapping[NodeId, Acquaintance] = {}
+        self.member_counters: Mapping[str, int] = {}
 
     def incarnation(self) -> str:
         """See `NodeView.incarnation`."""
@@ -48,13 +64,16 @@ class StoreView:
         return self._store.load()
 
     def status(self, now: float) -> StatusReply:
-        """What the trainer last wrote, and the server's own counters."""
+        """What the trainer last wrote, whom the membership knows, and the server's own counters."""
         block = self._store.status()
         written: JsonObject = json.loads(block) if block else {}
         figures = dict(written.get("figures", {}))
         for word in (Word.BYTES_SENT, Word.REQUESTS, Word.REFUSALS, Word.SERVER_STARTS):
             figures[word.name.lower()] = self._store.counter(word)
         figures.update({f"refused_{code}": count for code, count in self.refusals.items()})
+        figures.update({f"members_{name}": count for name, count in sorted(self.member_counters.items())})
+        figures = dict(islice(figures.items(), FIGURES))
+        rows = peer_rows(written.get("peers", ()), self.known, self._node, now)
         return StatusReply(
             incarnation=self._store.incarnation,
             state=written.get("state", STATES[0]),
@@ -64,7 +83,7 @@ class StoreView:
             loss=written.get("loss"),
             age=max(0.0, now - written.get("written", now)),
             figures=figures,
-            peers=tuple(written.get("peers", ())),
+            peers=fitting(rows, HEADER_LIMIT - REST_BYTES - packed_limit(figures)),
         )
 
 

@@ -1,0 +1,1 @@
+"""Who is there: members found, watched and given up without anybody in the middle."""

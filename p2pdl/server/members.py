@@ -1,0 +1,158 @@
+"""The server's part in the membership: it sends what the core asks for, and writes down whom the core knows."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+
+from p2pdl.clock import Clock
+from p2pdl.errors import PeerError
+from p2pdl.protocol.membership.actions import Action, Ask, Changed, Superseded
+from p2pdl.protocol.membership.core import Membership
+from p2pdl.protocol.membership.members import Member
+from p2pdl.protocol.membership.presets import PRESETS
+from p2pdl.protocol.messages import Envelope, MemberReply, MemberRequest
+from p2pdl.server.start import MembershipStart
+from p2pdl.store.block import Block
+from p2pdl.store.view import KnownMember
+from p2pdl.transport.contract import ClientTransport, Received
+from p2pdl.transport.door import Door
+from p2pdl.types import JsonObject, NodeId
+from p2pdl.wire import decode, encode
+
+SILENT_SECONDS = 5.0
+"""A connection on which nothing has come for so long after a question is made anew: what is queued on it is old."""
+
+log = logging.getLogger(__name__)
+
+
+LEAVE_SECONDS = 0.5
+"""How long a goodbye may take to reach those to whom it is said."""
+
+
+def start_membership(
+    start: MembershipStart, node: NodeId, known: Iterable[KnownMember], now: float, door: Door | None = None
+) -> Membership:
+    """The membership core of a server that has just started.
+
+    Args:
+        start: How to begin.
+        node: This node's name.
+        known: Whom an earlier server process of this node knew.
+        now: Seconds of the machine's monotonic clock.
+        door: Whom the server lets in; None for everybody.
+    """
+    own = Member(node, start.address, door.identity.public if door else "", start.life, 0, "alive")
+    contacts = {member.name: member.address for member in known} | start.contacts
+    contacts.pop(node, None)
+    rng = np.random.default_rng([start.seed, start.life])
+    keys = door.allowed.node_keys if door else None
+    return Membership(own, contacts, PRESETS[start.preset], rng, now, keys, start.join)
+
+
+class MembershipHost:
+    """Runs one membership core; used by the server's one thread.
+
+    Args:
+        core: The core.
+        client: How to reach other nodes.
+        cluster: This node's cluster.
+        node: This node's name.
+        view: Where the node's other processes read whom the core knows.
+    """
+
+    def __init__(self, core: Membership, client: ClientTransport, cluster: str, node: NodeId, view: Block) -> None:
+        self.core = core
+        self._client = client
+        self._cluster = cluster
+        self._node = node
+        self._view = view
+        self._superseded: str | None = None
+        self._silent_since: dict[str, float] = {}
+        self._write()
+
+    def on_request(self, request: MemberRequest, sender: NodeId, now: float) -> MemberReply:
+        """Answer another node's question about members."""
+        reply, actions = self.core.on_request(request, sender, now)
+        self._perform(actions, now)
+        return reply
+
+    def on_heard(self, node: NodeId, now: float) -> None:
+        """A request has come from a node: it is there."""
+        self.core.on_heard(node, now)
+
+    def run(self, now: float) -> None:
+        """Take in the replies that have come, and do what is due; never waits."""
+        while (received := self._client.receive(0.0)) is not None:
+            self._take(received, now)
+        if now >= self.core.deadline:
+            self._perform(self.core.on_tick(now), now)
+
+    def leave(self, clock: Clock) -> None:
+        """Say goodbye to several members, and wait a moment for it to be heard."""
+        self._silent_since.clear()
+        self._perform(self.core.leave(clock.now()), clock.now())
+        give_up_at = clock.now() + LEAVE_SECONDS
+        while self._silent_since and (left := give_up_at - clock.now()) > 0:
+            received = self._client.receive(left)
+            if received is not None:
+                self._take(received, clock.now())
+
+    def _take(self, received: Received, now: float) -> None:
+        self._silent_since.pop(received.address, None)
+        try:
+            envelope = decode(received.frames[0] if received.frames else b"")
+        except PeerError as error:
+            self.core.counters[f"reply-{error.code}"] += 1
+            return
+        if envelope.cluster == self._cluster:
+            self._perform(self.core.on_reply(envelope.id, envelope.node, envelope.message, now), now)
+        else:
+            self.core.counters["reply-cluster"] += 1
+
+    def _perform(self, actions: Iterable[Action], now: float) -> None:
+        changed = False
+        for action in actions:
+            match action:
+                case Ask(ask_id, address, request):
+                    self._ask(ask_id, address, request, now)
+                case Changed(member, previous, reason):
+                    changed = True
+                    if member.name != self._node:
+                        level = logging.INFO if member.state in ("alive", "left") else logging.WARNING
+                        log.log(level, "%s is %s (%s): %s", member.name, member.state, previous or "new", reason)
+                case Superseded(member):
+                    changed = True
+                    self._superseded = member.address
+                    log.error("this node's name runs at %s too", member.address)
+        if changed:
+            self._write()
+
+    def _ask(self, ask_id: int, address: str, request: MemberRequest, now: float) -> None:
+        if now - self._silent_since.setdefault(address, now) > SILENT_SECONDS:
+            self._client.reset(address)
+            self._silent_since[address] = now
+        try:
+            self._client.send(address, [encode(Envelope(ask_id, self._cluster, self._node, request))])
+        except PeerError as error:
+            # A full queue, or an address that cannot be tried: to the core it is a node that does not answer.
+            self.core.counters[f"ask-{error.code}"] += 1
+            self._client.reset(address)
+
+    def _write(self) -> None:
+        rows = [
+            {
+                "name": known.member.name,
+                "address": known.member.address,
+                "key": known.member.key,
+                "state": known.member.state,
+                "since": known.since,
+                "error": known.error,
+            }
+            for known in self.core.known.values()
+        ]
+        content: JsonObject = {"superseded": self._superseded, "members": rows}
+        self._view.write(json.dumps(content).encode())
