@@ -33,7 +33,8 @@ class Directory:
 
     def refresh(self) -> bool:
         """Take over what the server knows; True if that has changed. Costs next to nothing if not."""
-        if self._view is None or (members := self._view.members) is self._seen:
+        members = self._view.members if self._view is not None else {}
+        if not members or members is self._seen:
             return False
         self._seen = members
         for name, member in members.items():

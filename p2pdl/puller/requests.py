@@ -17,6 +17,7 @@ from p2pdl.protocol.messages import (
     Refusal,
     Reply,
     Request,
+    SettingsReply,
     SnapshotReply,
     SpecReply,
     SpecRequest,
@@ -238,7 +239,7 @@ class Requester:
         match envelope.message:
             case Refusal(code, message):
                 return PeerRefused(f"{address}: refused: {printable(message)}", code=code)
-            case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() as reply:
+            case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() | SettingsReply() as reply:
                 return reply, payload
         return ProtocolError(f"{address}: answered with a {type(envelope.message).__name__}")
 

@@ -144,3 +144,58 @@ def test_peer_that_was_merged_last_is_known() -> None:
     neighbours.on_unchanged("b", snapshot(1), 0.0)
     neighbours.on_failure("d", TIMEOUT, 0.0)
     assert neighbours.merged_last == "c"
+
+
+def chosen_by(neighbours: Neighbours, now: float = 0.0, rounds: int = 200) -> set[str]:
+    return {peer for _ in range(rounds) for peer in neighbours.choose(now)}
+
+
+@pytest.mark.parametrize(
+    "states, expected",
+    [
+        ({"b": "alive", "c": "alive", "d": "alive"}, {"b", "c", "d"}),
+        ({"b": "alive", "c": "suspect", "d": "dead"}, {"b"}),
+        ({"b": "suspect", "c": "dead", "d": "unknown"}, {"b"}),
+        ({"b": "dead", "c": "left", "d": "unknown"}, {"d"}),
+        ({"b": "dead", "c": "left", "d": "dead"}, set()),
+    ],
+)
+def test_whom_the_membership_sees_alive_is_asked_before_suspects_and_nobody_asks_the_dead(
+    states: dict[str, str], expected: set[str]
+) -> None:
+    neighbours = neighbours_of(topology="random")
+    neighbours.follow(states)
+    assert chosen_by(neighbours) == expected
+
+
+def test_node_that_joined_later_is_a_peer_like_the_others() -> None:
+    neighbours = neighbours_of(topology="random")
+    neighbours.follow({"b": "alive", "c": "dead", "d": "dead", "late": "alive"})
+    assert chosen_by(neighbours) == {"b", "late"}
+    neighbours.on_success("late", snapshot(5))
+    assert neighbours.records["late"].state == "live"
+
+
+def test_node_that_was_dead_and_is_alive_again_is_asked_at_once() -> None:
+    neighbours = neighbours_of(topology="random")
+    alive = dict.fromkeys("bcd", "alive")
+    neighbours.follow(alive)
+    assert pause_after(neighbours, 6) > 8.0
+    # Alive all the time: the way to it is what failed, and the pause stays.
+    neighbours.follow(alive)
+    assert chosen_by(neighbours) == {"c", "d"}
+    neighbours.follow(alive | {"b": "dead"})
+    neighbours.follow(alive)
+    assert chosen_by(neighbours) == {"b", "c", "d"}
+
+
+def test_quarantine_outlasts_a_death() -> None:
+    neighbours = neighbours_of(topology="random")
+    alive = dict.fromkeys("bcd", "alive")
+    neighbours.follow(alive)
+    for _ in range(3):
+        neighbours.on_failure("b", PeerError("b: not finite", code="not-finite"), 0.0)
+    assert neighbours.records["b"].state == "quarantined"
+    neighbours.follow(alive | {"b": "dead"})
+    neighbours.follow(alive)
+    assert chosen_by(neighbours) == {"c", "d"}
