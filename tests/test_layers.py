@@ -16,7 +16,8 @@ ROWS = (
     ("p2pdl", "errors", "spec", "clock", "types", "_version"),
     ("topology", "merge", "partition", "codec"),
     ("protocol",),
-    ("wire", "transport", "store", "lifeline"),
+    ("failpoints",),
+    ("wire", "transport", "keys", "store", "checkpoint", "lifeline"),
     ("server", "puller"),
     ("training", "simulation"),
     ("config", "node"),
@@ -27,8 +28,9 @@ ROWS = (
 A room imports from itself and from the rows above it; the vocabulary, row 0, is one room of several files.
 """
 
-NEIGHBOURS = {("transport", "wire"), ("node", "config"), ("__main__", "cli")}
-"""Rooms of one row of which the first may import the second: frame limits, a node's settings, `python -m p2pdl`."""
+NEIGHBOURS = {("transport", "wire"), ("transport", "keys"), ("node", "config"), ("__main__", "cli")}
+"""Rooms of one row of which the first may import the second: frame limits, the list of keys, a node's settings,
+`python -m p2pdl`."""
 
 PURE = {"errors", "spec", "clock", "types", "topology", "merge", "partition", "codec", "protocol"}
 """Rooms that neither do input or output nor draw on global chance; `clock` alone knows the time."""
@@ -171,6 +173,7 @@ def test_rows_name_every_room_once_and_only_rooms_that_exist() -> None:
         ("p2pdl", "tensorflow keras numpy zmq pydantic click rich yaml"),
         ("p2pdl.server.process", "tensorflow keras pydantic click rich yaml sklearn"),
         ("p2pdl.puller.puller", "tensorflow keras pydantic click rich yaml sklearn"),
+        ("p2pdl.checkpoint.folder", "tensorflow keras zmq msgpack pydantic click rich yaml sklearn"),
         ("p2pdl.config", "tensorflow keras sklearn"),
         ("p2pdl.cli", "tensorflow keras sklearn"),
     ],

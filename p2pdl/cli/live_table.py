@@ -14,6 +14,7 @@ from p2pdl.cli import numbers
 from p2pdl.cli.exchange_table import exchange_table
 from p2pdl.cli.observers import Messages, seconds_left, state_of
 from p2pdl.cli.tables import state_cell, table
+from p2pdl.cli.troubles import peers_of
 from p2pdl.node.cluster import NodeProgress
 
 BAR_WIDTH = 16
@@ -66,7 +67,8 @@ def progress_table(nodes: Sequence[NodeProgress], bars: bool) -> Table:
             continue
         figures = status.figures
         bar = (_bar(status.step, status.steps),) if bars else ()
-        live = sum(row.get("state") == "live" for row in status.peers)
+        peers = peers_of(node.heard) if node.heard else []
+        live = sum(row.get("state") == "live" for row in peers)
         made.add_row(
             node.name,
             state,
@@ -76,7 +78,7 @@ def progress_table(nodes: Sequence[NodeProgress], bars: bool) -> Table:
             numbers.milliseconds(figures.get("seconds_per_step") or None),
             numbers.merges(figures.get("merges"), figures.get("merges_skipped")),
             numbers.megabytes(figures.get("bytes_received")),
-            f"{live}/{len(status.peers)}" if status.peers else numbers.NOTHING,
+            f"{live}/{len(peers)}" if peers else numbers.NOTHING,
             numbers.minutes(seconds_left(status)),
         )
     return made

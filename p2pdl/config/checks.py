@@ -90,6 +90,7 @@ def cross_checks(draft: Draft) -> Iterator[Complaint]:
     yield from duplicate_addresses(draft)
     yield from model_arguments(draft.section("model", Model))
     yield from training_length(draft.section("train", Train))
+    yield from measured_losses(gossip)
     if draft.sound("gossip", "topology"):
         yield from number_of_peers(gossip, draft)
         yield from graph_and_topology(gossip, draft)
@@ -151,6 +152,13 @@ def training_length(train: Train) -> Iterator[Complaint]:
     if "learning_rate" in train.optimizer.arguments:
         where = ("train", "optimizer", "arguments", "learning_rate")
         yield where, "does not belong in arguments", "write it one level up, as `learning_rate` of the optimizer"
+
+
+def measured_losses(gossip: Gossip) -> Iterator[Complaint]:
+    """Losses that are measured for nothing."""
+    if gossip.contribution == "measured" and gossip.merge != "contribution":
+        message = f"found `measured`, but `merge: {gossip.merge}` goes by no losses"
+        yield ("gossip", "contribution"), message, "write `merge: contribution`, or `contribution: claimed`"
 
 
 def number_of_peers(gossip: Gossip, draft: Draft) -> Iterator[Complaint]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from p2pdl.config import texts
-from p2pdl.config.names import CodecName, MaskName, MergeRuleName, TopologyName, ValuesName
+from p2pdl.config.names import CodecName, ContributionName, MaskName, MergeRuleName, TopologyName, ValuesName
 from p2pdl.config.setting import COUNT_LIMIT, Section, setting
 
 Interval = Annotated[tuple[float, float], Field(strict=False), AfterValidator(texts.ordered_interval)]
@@ -56,6 +56,24 @@ class Gossip(Section):
         meaning="Limits of the weight that `contribution` may give to a neighbour.",
         trade_off="Wide lets a much better model take over at once; narrow limits what a peer with a false loss can "
         "do. [0.5, 0.5] is the mean.",
+    )
+    contribution: ContributionName = setting(
+        "claimed",
+        meaning="Whose word `merge: contribution` takes for a neighbour's loss: `claimed` the neighbour's, held within "
+        "what the others claim; `measured` nobody's, this node measures its own loss and that of the neighbour's "
+        "weights on the batch that it trains on next.",
+        trade_off="`measured` leaves nothing to lie about; each merge takes the forward part of two steps, and the "
+        "memory of one more model.",
+    )
+    clip: float | None = setting(
+        3.0,
+        gt=0,
+        le=1e6,
+        unit="usual distances",
+        meaning="Weights that are further away than so many times the usual distance are drawn near before they are "
+        "merged; those more than 20 times as far away are refused. `null` merges whatever is finite.",
+        trade_off="Small holds off a neighbour gone bad, and slows down one that has learnt much that is new; at 3 "
+        "honest neighbours are hardly ever drawn near.",
     )
     exchange_every: int = setting(
         1,

@@ -16,6 +16,7 @@ from p2pdl.config.exchange import Compress, Gossip, Metrics, Server
 from p2pdl.config.names import StrategyName
 from p2pdl.config.reliability import Checkpoint, Membership
 from p2pdl.config.sections import Cluster, Data, Model, NodeEntry, Train
+from p2pdl.config.security import Security
 from p2pdl.config.setting import Section, setting
 from p2pdl.errors import NodeChoiceError
 
@@ -44,6 +45,13 @@ class Settings(Section):
     server: Server = Field(default_factory=Server)
     membership: Membership = Field(default_factory=Membership)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    security: Security = Field(
+        default_factory=Security,
+        json_schema_extra={
+            "wanted": "auto, curve, none, or indented lines of `key: value`, with the keys mode, keys",
+            "example": "curve",
+        },
+    )
     metrics: Metrics = Field(default_factory=Metrics)
 
 

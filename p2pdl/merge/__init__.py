@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2pdl.merge.apply import merge, merge_difference
+from p2pdl.merge.claims import Claims
+from p2pdl.merge.clipping import DEFAULT_CLIP, Clipping, Distance
 from p2pdl.merge.contract import MergeRule, Standing
 from p2pdl.merge.contribution import DEFAULT_CLAMP, Contribution
 from p2pdl.merge.final import WeightedAverage
 from p2pdl.merge.mean import Mean
 from p2pdl.merge.newcomer import is_newcomer
+from p2pdl.merge.outliers import Outliers
 from p2pdl.merge.sequence import joint_shares
 
 __all__ = [
+    "DEFAULT_CLIP",
     "MERGE_RULES",
+    "Claims",
+    "Clipping",
+    "Distance",
     "MergeRule",
+    "Outliers",
     "Standing",
     "WeightedAverage",
     "create",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,11 +14,13 @@ import numpy as np
 from p2pdl import merge, topology
 from p2pdl.clock import Clock
 from p2pdl.config import Configuration
-from p2pdl.errors import StartupError
+from p2pdl.errors import PeerError, StartupError
 from p2pdl.node.exchange_cost import codec_name
 from p2pdl.node.live_figures import Traffic
+from p2pdl.protocol.fields import Scalar
 from p2pdl.protocol.finish import DONE_STATES, Gathering
 from p2pdl.protocol.link import Link, LinkSettings
+from p2pdl.protocol.messages import ProbeRequest
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.puller.directory import Directory
 from p2pdl.puller.gathering import FinalMerge, Pause, final_merge, gather, start_together
@@ -33,6 +36,9 @@ from p2pdl.training.timeline import FILE_NAME, Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import JsonObject, NodeId
+
+OWN_SERVER_SECONDS = 1.0
+"""How long this node's own server may take to take in what a pull has brought about members."""
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +98,13 @@ class Participation:
             return Requester(ZmqClient(), configuration.cluster.name, node, clock)
 
         self._requester = make_requester()
-        downloads = Downloads(make_requester, spec, gossip.downloads, clock)
+        own_address = str(configuration.node(node).address)
+
+        def pass_on(requester: Requester, rumours: tuple[dict[str, Scalar], ...]) -> None:
+            with contextlib.suppress(PeerError):
+                requester.ask(own_address, ProbeRequest(node, rumours), OWN_SERVER_SECONDS)
+
+        downloads = Downloads(make_requester, spec, gossip.downloads, clock, pass_on)
         self._inbox = downloads.inboxes[0]
         self._weights = ModelWeights(model, *(inbox.vector for inbox in downloads.inboxes))
         rng = np.random.default_rng([configuration.train.seed, configuration.place(node)])

@@ -61,6 +61,7 @@ class SnapshotReply:
         digest: Word of the whole vector.
         size: Elements of the vector.
         age: Seconds since the version was published.
+        rumours: News about members, as in a `ProbeReply`; empty while there is none.
     """
 
     incarnation: Name
@@ -72,6 +73,7 @@ class SnapshotReply:
     digest: Word
     size: Count
     age: Number
+    rumours: Rumours = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from p2pdl.codec import is_stateless
 from p2pdl.codec.ends import Encoder, shard_nbytes
 from p2pdl.protocol.encoders import Encoders
+from p2pdl.protocol.fields import Scalar
 from p2pdl.protocol.held import HeldVersions, VersionSource
 from p2pdl.protocol.messages import (
     RANGE_SHARDS,
@@ -91,6 +92,10 @@ class MemberKeeper(Protocol):
 
     def on_heard(self, node: NodeId, now: float) -> None:
         """A request has come from a node: it is there."""
+        ...
+
+    def rumours(self, now: float) -> tuple[dict[str, Scalar], ...]:
+        """News about members to send along; empty while there is none."""
         ...
 
 
@@ -183,6 +188,7 @@ class Serving:
             digest=info.digest,
             size=snapshot.vector.size,
             age=max(0.0, now - info.published),
+            rumours=self._members.rumours(now) if self._members is not None else (),
         )
 
     def _range(self, request: RangeRequest, puller: NodeId, now: float) -> tuple[Reply, Payload]:

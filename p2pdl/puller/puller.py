@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from p2pdl.codec.ends import Decoder
 from p2pdl.errors import PeerError
 from p2pdl.lifeline import yield_to_training
+from p2pdl.protocol.fields import Scalar
 from p2pdl.protocol.pull import PullSettings, VersionKey
 from p2pdl.puller.requests import Outcome, Requester, Sink
 from p2pdl.spec import WeightSpec
@@ -42,16 +43,24 @@ class PullOrder:
     part: range | None = None
 
 
+PassOn = Callable[[Requester, tuple[dict[str, Scalar], ...]], None]
+"""Takes (how to ask, rows about members)."""
+
+
 class Puller:
     """Pulls in the background.
 
     Args:
         make_requester: Makes the requester inside the thread that uses it.
         spec: This node's layout.
+        pass_on: Takes, in the thread, the news about members that came along with a pull; None to drop them.
     """
 
-    def __init__(self, make_requester: Callable[[], Requester], spec: WeightSpec) -> None:
+    def __init__(
+        self, make_requester: Callable[[], Requester], spec: WeightSpec, pass_on: PassOn | None = None
+    ) -> None:
         self._make_requester = make_requester
+        self._pass_on = pass_on
         self._spec = spec
         self._changed = threading.Condition()
         self._job: PullOrder | None = None
@@ -138,6 +147,8 @@ class Puller:
                 with self._changed:
                     self._outcome = outcome
                     self._changed.notify_all()
+                if self._pass_on and requester and outcome.snapshot and outcome.snapshot.rumours:
+                    self._pass_on(requester, outcome.snapshot.rumours)
         finally:
             if requester is not None:
                 requester.close()

@@ -13,6 +13,7 @@ from p2pdl.errors import IncompatiblePeer, PeerError, PeerRefused, PeerTimeout, 
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import (
     Envelope,
+    ProbeReply,
     RangeReply,
     Refusal,
     Reply,
@@ -239,7 +240,7 @@ class Requester:
         match envelope.message:
             case Refusal(code, message):
                 return PeerRefused(f"{address}: refused: {printable(message)}", code=code)
-            case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() | SettingsReply() as reply:
+            case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() | SettingsReply() | ProbeReply() as reply:
                 return reply, payload
         return ProtocolError(f"{address}: answered with a {type(envelope.message).__name__}")
 

@@ -12,7 +12,7 @@ from p2pdl.clock import Clock
 from p2pdl.errors import PeerError
 from p2pdl.protocol.membership.actions import Action, Ask, Changed, Superseded
 from p2pdl.protocol.membership.core import Membership
-from p2pdl.protocol.membership.members import Member
+from p2pdl.protocol.membership.members import Member, Row
 from p2pdl.protocol.membership.presets import PRESETS
 from p2pdl.protocol.messages import Envelope, MemberReply, MemberRequest
 from p2pdl.server.start import MembershipStart
@@ -83,6 +83,10 @@ class MembershipHost:
     def on_heard(self, node: NodeId, now: float) -> None:
         """A request has come from a node: it is there."""
         self.core.on_heard(node, now)
+
+    def rumours(self, now: float) -> tuple[Row, ...]:
+        """News to send along with a reply."""
+        return self.core.rumours(now)
 
     def run(self, now: float) -> None:
         """Take in the replies that have come, and do what is due; never waits."""

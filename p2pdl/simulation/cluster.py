@@ -30,6 +30,7 @@ class SimulatedCluster:
         seed: Of every chance: the same seed gives the same run.
         settings: Of every pull.
         codec: How weights are pulled, as on the wire.
+        clip: The radius of `Clipping`, in usual distances; None for none.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class SimulatedCluster:
         seed: int = 0,
         settings: PullSettings | None = None,
         codec: str = "float32",
+        clip: float | None = merge.DEFAULT_CLIP,
     ) -> None:
         self.network = MemoryNetwork(VirtualClock(), seed)
         names = [f"node{index + 1}" for index in range(len(initial))]
@@ -65,6 +67,7 @@ class SimulatedCluster:
                 seed + index,
                 settings or PullSettings(timeout=10.0, request_timeout=1.0),
                 codec,
+                clip,
             )
 
     def run(self, seconds: float) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 
 from p2pdl.codec.ends import Decoder, decoder
 from p2pdl.errors import PeerError
-from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares, merge_difference
+from p2pdl.merge import (
+    DEFAULT_CLIP,
+    Claims,
+    Clipping,
+    MergeRule,
+    Standing,
+    is_newcomer,
+    joint_shares,
+    merge_difference,
+)
 from p2pdl.protocol.actions import Accept, Action, Begin, Complete, Fail, Send, Unchanged
 from p2pdl.protocol.messages import Envelope, SnapshotReply, StatusReply
 from p2pdl.protocol.neighbours import Neighbours
@@ -28,6 +37,9 @@ from p2pdl.wire import decode, encode
 
 LocalStep = Callable[[Float32Vector, int], tuple[Float32Vector, float]]
 """(weights, step) -> (weights after a step of training, loss of its batch)."""
+
+Disguise = Callable[[Float32Vector, float], tuple[Float32Vector, float]]
+"""(weights, loss) -> what a member gone bad publishes in their place."""
 
 CLUSTER = "simulated"
 
@@ -49,6 +61,11 @@ class SimulatedNode:
         seed: Of this node's chances.
         settings: Of its pulls.
         codec: How it pulls weights, as on the wire.
+        clip: The radius of `Clipping`, in usual distances; None for none.
+        incarnation: Name of this life, for a node that is started again.
+
+    Attributes:
+        disguise: What it publishes in place of its weights and loss; None for themselves.
     """
 
     def __init__(
@@ -66,6 +83,8 @@ class SimulatedNode:
         seed: int,
         settings: PullSettings,
         codec: str = "float32",
+        clip: float | None = DEFAULT_CLIP,
+        incarnation: str = "1",
     ) -> None:
         self.name = name
         self.weights = weights.astype(np.float32)
@@ -73,10 +92,13 @@ class SimulatedNode:
         self.loss = math.nan
         self.merges = 0
         self.failures: Counter[str] = Counter()
+        self.disguise: Disguise | None = None
         self.step_times: list[float] = []
         self._network = network
         self._spec = spec
         self._rule = rule
+        self._claims = Claims()
+        self._clipping = Clipping(clip)
         self._local_step = local_step
         self._step_seconds = step_seconds
         self._steps = steps
@@ -86,7 +108,7 @@ class SimulatedNode:
         self._ids = itertools.count(1)
         self._neighbours = Neighbours(name, peers, topology, np.random.default_rng([seed, 1]))
         self._client = network.client(name, self._on_arrival)
-        self._view = SimulatedView(spec)
+        self._view = SimulatedView(spec, incarnation)
         self._pull: Pull | None = None
         self._peer = ""
         self._waiting: list[NodeId] = []
@@ -128,7 +150,7 @@ class SimulatedNode:
         self._base = self.weights.copy()
         # A first merge may adopt the peer's weights: it wants all of them, as they are.
         self._raw = self.merges == 0
-        self._inbox.expect(None if self._raw else self._base)
+        self._inbox.expect(self._base, raw=self._raw)
         if self._raw or self._peer not in self._decoders:
             self._decoders[self._peer] = decoder(self._codec, self._spec)
         self._pull = Pull(
@@ -146,22 +168,30 @@ class SimulatedNode:
         self._arrived = self._pull = None
         now = self._network.clock.now()
         try:
-            peer = Standing(math.nan if snapshot.loss is None else snapshot.loss, snapshot.samples, snapshot.step)
+            claimed = math.nan if snapshot.loss is None else snapshot.loss
+            peer = Standing(self._claims.believe(self._peer, claimed, self.loss), snapshot.samples, snapshot.step)
             share = self._rule.weight(Standing(self.loss, self.step, self.step), peer)
+            adopts = is_newcomer(self.step, snapshot.step, self.merges)
+            factor = 1.0 if adopts else self._factor()
         except PeerError as error:
             self._fail(error)
             return
-        if is_newcomer(self.step, snapshot.step, self.merges):
+        if adopts:
             self.weights = self._inbox.vector.copy()
         else:
             if self._raw:
                 self._inbox.subtract(self._base)
             self._shares.append(share)
-            weight = joint_shares(self._shares)[0]
+            weight = factor * joint_shares(self._shares)[0]
             self.weights = merge_difference(self.weights, self._inbox.vector, weight, self._spec.state_spans)
         self.merges += 1
         self._neighbours.on_success(self._peer, snapshot)
         self._begin(now)
+
+    def _factor(self) -> float:
+        return self._clipping.factor(
+            self._peer, self._inbox.distance, self._inbox.own_scale, self._neighbours.answering
+        )
 
     def _on_arrival(self, received: Received, now: float) -> None:
         if self._pull is None or received.address != self._peer:
@@ -207,7 +237,8 @@ class SimulatedNode:
         self._pull = None
 
     def _publish(self, now: float) -> None:
-        self._view.publish(self.weights, self.step, self.loss, now, final=self.step == self._steps)
+        weights, loss = self.disguise(self.weights, self.loss) if self.disguise else (self.weights, self.loss)
+        self._view.publish(weights, self.step, loss, now, final=self.step == self._steps)
 
 
 class SimulatedView:
@@ -215,10 +246,12 @@ class SimulatedView:
 
     Args:
         spec: The model's layout.
+        incarnation: Name of the node's life.
     """
 
-    def __init__(self, spec: WeightSpec) -> None:
+    def __init__(self, spec: WeightSpec, incarnation: str = "1") -> None:
         self._spec = spec
+        self._incarnation = incarnation
         self._snapshot: Snapshot | None = None
 
     def publish(self, vector: Float32Vector, step: int, loss: float, now: float, final: bool) -> None:
@@ -232,7 +265,7 @@ class SimulatedView:
 
     def incarnation(self) -> str:
         """See `NodeView.incarnation`."""
-        return "1"
+        return self._incarnation
 
     def layout(self) -> WeightSpec | None:
         """See `NodeView.layout`."""
@@ -249,4 +282,4 @@ class SimulatedView:
     def status(self, now: float) -> StatusReply:
         """See `NodeView.status`."""
         step = self._snapshot.info.step if self._snapshot else 0
-        return StatusReply("1", "training", step, 0, step, None, 0.0, {}, ())
+        return StatusReply(self._incarnation, "training", step, 0, step, None, 0.0, {}, ())

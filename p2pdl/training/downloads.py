@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from p2pdl.clock import Clock
 from p2pdl.puller.inbox import Inbox
-from p2pdl.puller.puller import Puller, PullOrder
+from p2pdl.puller.puller import PassOn, Puller, PullOrder
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.spec import WeightSpec
 
@@ -19,15 +19,23 @@ class Downloads:
         spec: This node's layout.
         limit: How many pulls at one time.
         clock: Source of times.
+        pass_on: See `Puller`.
 
     Attributes:
         inboxes: The n-th pull started arrives in the n-th.
     """
 
-    def __init__(self, make_requester: Callable[[], Requester], spec: WeightSpec, limit: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        make_requester: Callable[[], Requester],
+        spec: WeightSpec,
+        limit: int,
+        clock: Clock,
+        pass_on: PassOn | None = None,
+    ) -> None:
         self._clock = clock
         self.inboxes = [Inbox(spec) for _ in range(limit)]
-        self._pullers = [Puller(make_requester, spec) for _ in range(limit)]
+        self._pullers = [Puller(make_requester, spec, pass_on) for _ in range(limit)]
         self._outcomes: list[Outcome | None] = []
 
     @property

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from p2pdl.clock import Clock
-from p2pdl.errors import PeerError, PeerRefused
-from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares
+from p2pdl.errors import DivergedError, PeerError, PeerRefused, RejectedWeights
+from p2pdl.merge import DEFAULT_CLIP, Claims, Clipping, MergeRule, Outliers, Standing, is_newcomer, joint_shares
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.puller.directory import Directory
 from p2pdl.puller.requests import Outcome
 from p2pdl.puller.source import Source
 from p2pdl.spec import shards_in
@@ -48,6 +50,18 @@ UNREAD_REPUBLISH_COST = 50.0
 """A version that nobody has read is replaced after so many times what publishing costs: it never gets old."""
 
 
+class Judge(Protocol):
+    """Measures on data of this node's own what weights are worth; see `Judgement`."""
+
+    def own_loss(self, step: int) -> float:
+        """The loss of this node's own weights on the batch that it trains on after so many steps."""
+        ...
+
+    def loss_of(self, write: Callable[[Float32Vector], object], step: int) -> float:
+        """The loss on the same batch of the weights that `write` writes into a vector of the model's layout."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ExchangeSettings:
     """When and how to exchange.
@@ -57,12 +71,16 @@ class ExchangeSettings:
         overlap: True to pull while the next steps compute, False to wait for each pull.
         parts: Into how many parts the model is divided, of which each exchange moves the next one.
         link: What is configured about every link.
+        clip: The radius of `Clipping`, in usual distances; None for none.
+        measured: True to weigh peers by losses that this node measures itself, not by those that they claim.
     """
 
     exchange_every: int = 1
     overlap: bool = True
     parts: int = 1
     link: LinkSettings = LinkSettings()
+    clip: float | None = DEFAULT_CLIP
+    measured: bool = False
 
 
 @dataclass(slots=True)
@@ -72,6 +90,7 @@ class ExchangeCounters:
     merges: int = 0
     merges_skipped: int = 0
     adoptions: int = 0
+    clipped: int = 0
     unchanged: int = 0
     busy: int = 0
     publications: int = 0
@@ -83,6 +102,14 @@ class ExchangeCounters:
     publish_seconds: float = 0.0
     staleness_sum: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+
+
+def diverged(step: int, loss: float) -> DivergedError:
+    """What is said of a step whose loss is not finite."""
+    return DivergedError(
+        f"the loss of step {step} is {loss}: training has diverged; nothing of it was published",
+        "lower train.optimizer.learning_rate, or check the data for extreme values",
+    )
 
 
 def smoothed(previous: float, loss: float) -> float:
@@ -98,11 +125,13 @@ class Exchange:
         downloads: Fetch in the background.
         store: Where the node publishes.
         neighbours: Whom to ask.
-        addresses: `host:port` of each neighbour.
+        directory: Where the neighbours are.
         rule: How much of a peer's model to take.
         settings: When and how.
         clock: Source of times.
         timeline: Where to record what is done when; nowhere if None.
+        judge: Measures what peers' weights are worth; None where this node has no data at hand to do so, and takes a
+            peer's weights whole, as a newcomer does, without a look at them.
     """
 
     def __init__(
@@ -111,34 +140,39 @@ class Exchange:
         downloads: Downloads,
         store: StoreWriter,
         neighbours: Neighbours,
-        addresses: Mapping[NodeId, str],
+        directory: Directory,
         rule: MergeRule,
         settings: ExchangeSettings,
         clock: Clock,
         timeline: Timeline | None = None,
+        judge: Judge | None = None,
     ) -> None:
+        if settings.measured and judge is None:
+            raise ValueError("losses are to be measured, and there is nobody to measure them")
         self._weights = weights
         self._downloads = downloads
         self._store = store
         self.neighbours = neighbours
-        self._addresses = addresses
+        self._directory = directory
         self._rule = rule
         self._settings = settings
         self._clock = clock
         self._timeline = timeline
+        self._judge = judge
+        self._claims = Claims()
+        self._clipping = Clipping(settings.clip)
+        self._worse = Outliers()
         self.counters = ExchangeCounters()
+        self._merges_before = 0
+        self._resumed = False
         self.smoothed_loss = math.nan
         self._next_step = 0
         self._waiting: list[NodeId] = []
         self._shares: list[float] = []
         self._base: Float32Vector | None = None
         self._raw = False
-        spec = weights.spec
-        shards = shards_in(spec.size)
-        self.sources = {
-            peer: Source(spec, Link(settings.link, -(-shards // min(shards, settings.parts))), settings.parts)
-            for peer in addresses
-        }
+        self._parts: list[range | None] = []
+        self.sources: dict[NodeId, Source] = {}
         self._insist_until = -math.inf
         self._publish_cost = 0.0
         self._published_at = -math.inf
@@ -147,6 +181,25 @@ class Exchange:
         self._step_ended_at: float | None = None
         self.step_seconds = 0.0
 
+    def resume(self, step: int, samples: int, loss: float, counters: ExchangeCounters) -> None:
+        """Go on after a break, before the first step: with what was counted before, and a look at how far others are.
+
+        Args:
+            step: Optimizer steps done so far.
+            samples: Training samples seen so far.
+            loss: The smoothed loss.
+            counters: Of the time before.
+        """
+        self._step, self._samples, self.smoothed_loss = step, samples, loss
+        self.counters = counters
+        self._merges_before = counters.merges
+        self._resumed = True
+
+    @property
+    def _merges_here(self) -> int:
+        """Merges since this process began: only its first one may be an adoption."""
+        return self.counters.merges - self._merges_before
+
     def after_step(self, step: int, samples: int, loss: float) -> None:
         """Exchange what is due.
 
@@ -154,7 +207,12 @@ class Exchange:
             step: Optimizer steps done so far.
             samples: Training samples seen so far.
             loss: The loss of the step's own batch.
+
+        Raises:
+            DivergedError: The loss or the weights are not finite; nothing of them was published.
         """
+        if not math.isfinite(loss):
+            raise diverged(step, loss)
         self._time_step(step)
         self._step, self._samples = step, samples
         self.smoothed_loss = smoothed(self.smoothed_loss, loss)
@@ -175,20 +233,28 @@ class Exchange:
 
         The pull under way is merged if it ends within `SETTLE_SECONDS`, and so is one more round of pulls: the last
         steps are averaged like all others, also those that a straggler did when nobody had anything new.
+
+        Raises:
+            DivergedError: The last weights are not finite.
         """
         started = self._clock.now()
         give_up_at = started + SETTLE_SECONDS
         self._settle(give_up_at)
         self._insist_until = give_up_at
+        self._look_around()
         self._waiting, self._shares = list(self.neighbours.choose_last()), []
         while self._waiting and not self._downloads.is_busy:
             self._begin(anew=True)
             self._settle(give_up_at)
+        self.call_off()
+        self._record("end on an exchange", started)
+        self._publish(final=True)
+
+    def call_off(self) -> None:
+        """Forget the pulls under way and those still waiting: the weights that they began from are not to be merged."""
         self._downloads.call_off()
         self._waiting.clear()
         self._release()
-        self._record("end on an exchange", started)
-        self._publish(final=True)
 
     def close(self) -> None:
         """End the background threads."""
@@ -204,9 +270,23 @@ class Exchange:
 
     def _choose(self) -> None:
         if not self._waiting and self._step >= self._next_step:
+            self._look_around()
             self._waiting, self._shares = list(self.neighbours.choose(self._clock.now())), []
             if self._waiting:
                 self._next_step = self._step + self._settings.exchange_every
+
+    def _look_around(self) -> None:
+        if self._directory.refresh():
+            self.neighbours.follow(self._directory.states)
+
+    def source(self, peer: NodeId) -> Source:
+        """What is known of the way to a peer."""
+        if peer not in self.sources:
+            spec, settings = self._weights.spec, self._settings
+            shards = shards_in(spec.size)
+            link = Link(settings.link, -(-shards // min(shards, settings.parts)))
+            self.sources[peer] = Source(spec, link, settings.parts)
+        return self.sources[peer]
 
     def _begin(self, anew: bool = False) -> None:
         """Pull from the next peers in turn if any wait, `anew` even what is known."""
@@ -216,15 +296,18 @@ class Exchange:
         self._publish()
         self._base = self._store.pin_newest()
         # Whether a first merge adopts the peer's weights is known only when they are here: receive them as they are.
-        self._raw = self.counters.merges == 0
+        self._raw = self._merges_here == 0
         count = 1 if self._raw else len(self._downloads.inboxes)
         peers, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._parts.clear()
         for inbox, peer in zip(self._downloads.inboxes, peers, strict=False):
-            inbox.expect(None if self._raw else self._base)
+            inbox.expect(self._base, raw=self._raw)
             known = None if anew else self.neighbours.records[peer].known
-            self._downloads.start(
-                self.sources[peer].order(peer, self._addresses[peer], inbox.accept, known, whole=self._raw)
+            order = self.source(peer).order(
+                peer, self._directory.addresses[peer], inbox.accept, known, whole=self._raw
             )
+            self._parts.append(order.part)
+            self._downloads.start(order)
 
     def _settle(self, give_up_at: float) -> None:
         while self._downloads.is_busy and (left := give_up_at - self._clock.now()) > 0:
@@ -237,6 +320,7 @@ class Exchange:
             self.counters.wait_seconds += self._record("wait", asked)
         if outcomes is None:
             return
+        started = self._clock.now()
         arrived = []
         for number, outcome in enumerate(outcomes):
             self._note(number, outcome)
@@ -248,17 +332,18 @@ class Exchange:
                     self.counters.unchanged += 1
                     self.neighbours.on_unchanged(outcome.peer, outcome.snapshot, self._clock.now())
                     continue
-                share = self._share(outcome.peer, outcome.snapshot)
+                share = self._share(number, outcome.peer, outcome.snapshot)
+                factor = self._factor(number, outcome.peer, outcome.snapshot)
             except PeerError as error:
                 self._skip(outcome.peer, error)
                 continue
             if outcome.error is not None:
                 self._skip(outcome.peer, outcome.error)
             self._shares.append(share)
-            arrived.append((number, outcome, outcome.snapshot))
-        started = self._clock.now()
-        for (number, outcome, snapshot), share in zip(arrived, joint_shares(self._shares, len(arrived)), strict=True):
-            self._merge(number, outcome, snapshot, share)
+            arrived.append((number, outcome, outcome.snapshot, factor))
+        shares = joint_shares(self._shares, len(arrived))
+        for (number, outcome, snapshot, factor), share in zip(arrived, shares, strict=True):
+            self._merge(number, outcome, snapshot, None if factor is None else share * factor)
         if arrived:
             self.counters.merge_seconds += self._record("merge", started)
         self._release()
@@ -288,21 +373,71 @@ class Exchange:
         if source.on_outcome(outcome, self._settings.exchange_every * self.step_seconds):
             log.warning("the link to %s is slow: %s", outcome.peer, source.link.reason)
 
-    def _share(self, peer: NodeId, snapshot: SnapshotReply) -> float:
+    def _share(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> float:
         """The rule's share of a peer against oneself."""
-        if snapshot.loss is None:
+        if snapshot.loss is None and snapshot.step == 0:
             raise PeerRefused(f"{peer}: has not trained yet", code="not-trained-yet")
-        own = Standing(self.smoothed_loss, self._samples, self._step)
-        return self._rule.weight(own, Standing(snapshot.loss, snapshot.samples, snapshot.step))
+        if snapshot.loss is None:
+            raise RejectedWeights(
+                f"{peer}: has no loss after {snapshot.step} steps: its training has diverged",
+                "lower train.optimizer.learning_rate, on that node at least",
+                code="loss-not-finite",
+            )
+        own = self.smoothed_loss
+        if self._settings.measured:
+            assert self._judge is not None
+            own = self._judge.own_loss(self._step)
+            theirs = self._judge.loss_of(self._downloads.inboxes[number].write_peer, self._step)
+        else:
+            theirs = self._claims.believe(peer, snapshot.loss, own)
+        standing = Standing(theirs, snapshot.samples, snapshot.step)
+        return self._rule.weight(Standing(own, self._samples, self._step), standing)
 
-    def _merge(self, number: int, outcome: Outcome, snapshot: SnapshotReply, share: float) -> None:
+    def _factor(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> float | None:
+        """By what the difference from a peer is shortened; None if its weights are to be taken whole."""
+        newcomer = is_newcomer(self._step, snapshot.step, self._merges_here, self._resumed)
+        if newcomer and self._may_adopt(number, peer, snapshot):
+            return None
         inbox = self._downloads.inboxes[number]
-        if is_newcomer(self._step, snapshot.step, self.counters.merges):
+        factor = self._clipping.factor(
+            peer, inbox.distance, inbox.own_scale, self.neighbours.answering, self._parts[number]
+        )
+        self.counters.clipped += factor < 1.0
+        return factor
+
+    def _may_adopt(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> bool:
+        """True if a peer's weights are at least as good as the own ones; then its loss is this node's too.
+
+        False if they are not and most other peers' are not either: this node's data are unlike theirs then, and it
+        merges from now on as a node does that is no newcomer.
+
+        Raises:
+            RejectedWeights: They are worse (`worse`).
+        """
+        assert snapshot.loss is not None
+        if self._judge is None:
+            self.smoothed_loss = snapshot.loss
+            return True
+        own = self._judge.own_loss(self._step)
+        theirs = self._judge.loss_of(self._downloads.inboxes[number].write_peer, self._step)
+        if math.isfinite(theirs) and not theirs > own:
+            # A newcomer's own loss says nothing about the weights it is about to take.
+            self.smoothed_loss = theirs
+            return True
+        if math.isfinite(theirs) and not self._worse.on_apart(peer, self.neighbours.answering()):
+            return False
+        raise RejectedWeights(
+            f"{peer}: says that it has done {snapshot.step} steps with a loss of {snapshot.loss:.3g}, but its weights "
+            f"have a loss of {theirs:.3g} on data of this node, whose own have {own:.3g}",
+            "look at that node: it does not send what it has, or has been trained on very different data",
+            code="worse",
+        )
+
+    def _merge(self, number: int, outcome: Outcome, snapshot: SnapshotReply, share: float | None) -> None:
+        inbox = self._downloads.inboxes[number]
+        if share is None:
             self._weights.adopt(number)
             self.counters.adoptions += 1
-            assert snapshot.loss is not None
-            # A newcomer's own loss says nothing about the weights it has just taken.
-            self.smoothed_loss = snapshot.loss
             log.info("took the weights of %s whole (step %d)", outcome.peer, snapshot.step)
         else:
             if self._raw:
@@ -333,9 +468,15 @@ class Exchange:
             return
         self.counters.merges_skipped += 1
         self.counters.failures[error.code] = self.counters.failures.get(error.code, 0) + 1
-        if self.neighbours.on_failure(peer, error, self._clock.now()):
+        now = self._clock.now()
+        if self.neighbours.on_failure(peer, error, now):
             remedy = f" ({error.remedy})" if error.remedy else ""
-            log.warning("skipped %s%s; training goes on", error.message, remedy)
+            message = error.message if error.message.startswith(f"{peer}: ") else f"{peer}: {error.message}"
+            record = self.neighbours.records[peer]
+            if record.state == "quarantined":
+                log.warning("quarantined %s%s; asked again in %g s", message, remedy, record.pause_until - now)
+            else:
+                log.warning("skipped %s%s; training goes on", message, remedy)
 
     def _release(self) -> None:
         self._base = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,12 +13,20 @@ import tensorflow as tf
 
 from p2pdl.clock import Clock
 from p2pdl.errors import DivergedError
-from p2pdl.training.exchange import Exchange, smoothed
+from p2pdl.training.exchange import Exchange, diverged, smoothed
 from p2pdl.training.recorder import Recorder
 from p2pdl.training.step import Step
 from p2pdl.training.timeline import Timeline
 
+log = logging.getLogger(__name__)
+
 NextBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+Restore = Callable[[], int | None]
+"""Puts earlier weights and the optimizer's state of that time back; returns their step, or None if there are none."""
+
+RESTORES, RESTORE_STEPS = 3, 1000
+"""Training that diverges more often than this within so many steps has a reason that going back does not mend."""
 
 
 @dataclass(slots=True)
@@ -30,6 +40,7 @@ class Progress:
         density: Share of the gradient entries that the mask kept in the last recorded step; None without a mask.
         compute_seconds: Time spent on batches and steps.
         exchange_seconds: Time spent after the steps, for exchange of every kind.
+        restores: How often training has diverged and gone on from earlier weights.
     """
 
     step: int = 0
@@ -38,6 +49,7 @@ class Progress:
     density: float | None = None
     compute_seconds: float = 0.0
     exchange_seconds: float = 0.0
+    restores: int = 0
 
 
 def train(
@@ -50,8 +62,14 @@ def train(
     stopping: Callable[[], bool],
     clock: Clock,
     timeline: Timeline | None = None,
+    restore: Restore | None = None,
+    progress: Progress | None = None,
+    save: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Train for a number of steps.
+
+    After a loss or weights that are not finite, training goes on from earlier weights where there are any: with the
+    batches that come next, not those that led there, and the count of steps goes on too. A pull under way is dropped.
 
     Args:
         step_function: The compiled step.
@@ -63,11 +81,16 @@ def train(
         stopping: Asked after every step; True ends training early.
         clock: Source of times.
         timeline: Where each step is recorded; None for nowhere.
+        restore: Called when training has diverged, `RESTORES` times within `RESTORE_STEPS` steps at most; None to end
+            it then.
+        progress: Where to go on; the beginning where None.
+        save: Called after every step, to save what is due.
 
     Raises:
-        DivergedError: The loss of a batch is not finite.
+        DivergedError: Training has diverged, and there is no going back.
     """
-    progress = Progress()
+    progress = progress or Progress()
+    ways_back = _WaysBack(restore, exchange)
     recorder.begin()
     while progress.step < steps and not stopping():
         started = clock.now()
@@ -75,24 +98,54 @@ def train(
         loss = float(step_function(tf.constant(inputs), tf.constant(labels)))
         progress.step += 1
         progress.samples += len(labels)
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss of step {progress.step} is {loss}: training has diverged; nothing of it was published",
-                "lower train.optimizer.learning_rate, or check the data for extreme values",
-            )
         computed = clock.now()
         progress.compute_seconds += computed - started
-        if timeline is not None:
-            timeline.record("trainer", "compute", started, computed, step=progress.step)
-        if exchange is not None:
-            exchange.after_step(progress.step, progress.samples, loss)
-            progress.loss = exchange.smoothed_loss
-        else:
-            progress.loss = smoothed(progress.loss, loss)
+        try:
+            if not math.isfinite(loss):
+                raise diverged(progress.step, loss)
+            if timeline is not None:
+                timeline.record("trainer", "compute", started, computed, step=progress.step)
+            if exchange is not None:
+                exchange.after_step(progress.step, progress.samples, loss)
+        except DivergedError as error:
+            ways_back.take(error, progress)
+            continue
+        progress.loss = smoothed(progress.loss, loss) if exchange is None else exchange.smoothed_loss
         ended = clock.now()
         progress.exchange_seconds += ended - computed
         recorder.on_step(loss, ended - started)
+        save(progress)
         if recorder.is_line_due():
             report(progress)
     report(progress)
     return progress
+
+
+class _WaysBack:
+    """Goes back to earlier weights, not too often."""
+
+    def __init__(self, restore: Restore | None, exchange: Exchange | None) -> None:
+        self._restore = restore
+        self._exchange = exchange
+        self._taken: deque[int] = deque(maxlen=RESTORES)
+
+    def take(self, error: DivergedError, progress: Progress) -> None:
+        """Go back, or raise the error."""
+        recent = [step for step in self._taken if progress.step - step < RESTORE_STEPS]
+        if self._restore is None or len(recent) == RESTORES:
+            raise error
+        if self._exchange is not None:
+            self._exchange.call_off()
+        step = self._restore()
+        if step is None:
+            raise error
+        self._taken.append(progress.step)
+        progress.restores += 1
+        log.warning(
+            "%s; going on from the weights of step %d with the next batches (%d of at most %d times within %d steps)",
+            error.message,
+            step,
+            len(recent) + 1,
+            RESTORES,
+            RESTORE_STEPS,
+        )

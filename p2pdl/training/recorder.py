@@ -39,6 +39,7 @@ class Recorder:
         self._recent_losses: list[float] = []
         self._mean_loss = math.nan
         self._write_failed = False
+        _cut_half_line(path)
 
     def begin(self) -> None:
         """The first step begins now."""
@@ -118,6 +119,17 @@ class Recorder:
             return {"median": None, "p10": None, "p90": None}
         last = len(ordered) - 1
         return {name: ordered[round(q * last)] for name, q in (("median", 0.5), ("p10", 0.1), ("p90", 0.9))}
+
+
+def _cut_half_line(path: Path) -> None:
+    """A process that was killed while it wrote leaves half a line, to which the next one would be added."""
+    try:
+        with path.open("rb+") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+    except OSError:
+        # Nothing to mend, or nothing that could be mended: `write_line` says what is wrong.
+        return
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from p2pdl.errors import PeerError
+
 Frames = Sequence[Any]
 """Bytes-like objects; arrays are sent without a copy and must not change afterwards."""
 
@@ -23,6 +25,32 @@ class Received:
     frames: list[memoryview]
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who has sent a request, as its key proves.
+
+    Attributes:
+        name: The name for which the key is listed; empty if it is not listed any more.
+        operator: True if it may ask how the node is, but not take part.
+    """
+
+    name: str
+    operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, and who has sent it.
+
+    Attributes:
+        frames: Its frames, header first.
+        asker: Who; None from a transport that cannot tell.
+    """
+
+    frames: list[memoryview]
+    asker: Asker | None = None
+
+
 class ClientTransport(Protocol):
     """Sends requests to many addresses and receives their replies in any order.
 
@@ -38,6 +66,10 @@ class ClientTransport(Protocol):
         """The next reply, or None after `timeout` seconds."""
         ...
 
+    def reason(self, address: str) -> PeerError | None:
+        """Why nothing comes from an address, as far as the connection tells; None where it tells nothing."""
+        ...
+
     def reset(self, address: str) -> None:
         """Drop the connection to an address and everything queued on it; the next `send` makes a new one."""
         ...
@@ -50,7 +82,7 @@ class ClientTransport(Protocol):
 class ServerTransport(Protocol):
     """Receives requests on one address and answers each before it receives the next."""
 
-    def receive(self, timeout: float) -> list[memoryview] | None:
+    def receive(self, timeout: float) -> Request | None:
         """The next request, or None after `timeout` seconds."""
         ...
 

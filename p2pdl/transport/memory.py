@@ -1,4 +1,4 @@
-"""An in-memory network under a virtual clock, which can lose, delay, cut, pause and corrupt, and keeps a journal."""
+"""An in-memory network under a virtual clock: it can lose, delay, repeat, reorder, cut, pause and corrupt messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from p2pdl.clock import VirtualClock
+from p2pdl.errors import PeerError
 from p2pdl.transport.contract import Frames, Received
 
 Handler = Callable[[list[memoryview], float], Frames | None]
@@ -25,7 +26,7 @@ PAUSE_STEP = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message of the journal: `event` is `sent`, `lost`, `corrupted` or `delivered`."""
+    """One message of the journal: `event` is `sent`, `lost`, `corrupted`, `repeated` or `delivered`."""
 
     now: float
     event: str
@@ -38,11 +39,17 @@ class Entry:
 class Faults:
     """What the network does to messages from now on.
 
+    A connection keeps the order of its messages and repeats none. `duplication` and `reordering` break that on purpose:
+    they stand for what is seen across connections that are dropped and made anew, where a request that was thought
+    lost is answered after all, and old and new messages overtake each other.
+
     Attributes:
         loss: Probability that a message vanishes.
         delay: Bounds in seconds of a message's uniformly drawn travel time.
         bandwidth: Bytes per second of each sender's link; infinite by default.
         corruption: Probability that one byte of a message's last frame is changed.
+        duplication: Probability that a message arrives a second time, after a delay of its own.
+        reordering: Probability that a message does not wait for those that were sent before it.
         cut: Pairs (source, target) between which nothing passes.
         paused: Addresses that take messages but answer only when they go on.
     """
@@ -51,6 +58,8 @@ class Faults:
     delay: tuple[float, float] = (0.001, 0.001)
     bandwidth: float = float("inf")
     corruption: float = 0.0
+    duplication: float = 0.0
+    reordering: float = 0.0
     cut: set[tuple[str, str]] = field(default_factory=set)
     paused: set[str] = field(default_factory=set)
 
@@ -58,7 +67,7 @@ class Faults:
 class MemoryNetwork:
     """A network of handlers, moved on by `run_until`.
 
-    Messages of one pair of addresses arrive in order, as on a connection.
+    Messages of one pair of addresses arrive in order, as on a connection, unless `Faults.reordering` says otherwise.
 
     Args:
         clock: The time, which only this network moves.
@@ -120,9 +129,6 @@ class MemoryNetwork:
         if copies and copies[-1] and self._rng.random() < self.faults.corruption:
             self._note("corrupted", source, target, nbytes)
             copies[-1][int(self._rng.integers(len(copies[-1])))] ^= 1 << int(self._rng.integers(8))
-        pair = (source, target)
-        arrival = max(departure + self._rng.uniform(*self.faults.delay), self._last_arrival.get(pair, 0.0))
-        self._last_arrival[pair] = arrival
 
         def arrive() -> None:
             if (source, target) in self.faults.cut:
@@ -131,7 +137,10 @@ class MemoryNetwork:
             self._note("delivered", source, target, nbytes)
             deliver([memoryview(bytes(copy)) for copy in copies])
 
-        self.at(arrival, arrive)
+        self.at(self._arrival((source, target), departure), arrive)
+        if self._happens(self.faults.duplication):
+            self._note("repeated", source, target, nbytes)
+            self.at(self._arrival((source, target), departure), arrive)
 
     def request(self, source: str, target: str, frames: Frames, on_reply: Callable[[list[memoryview]], None]) -> None:
         """Carry a request there and its reply back."""
@@ -149,6 +158,18 @@ class MemoryNetwork:
                 self._go_on(target)
 
         self.transmit(source, target, frames, arrive)
+
+    def _arrival(self, pair: tuple[str, str], departure: float) -> float:
+        """When a message arrives that leaves now: as a rule not before those that have left before it."""
+        arrival = departure + float(self._rng.uniform(*self.faults.delay))
+        if not self._happens(self.faults.reordering):
+            arrival = max(arrival, self._last_arrival.get(pair, 0.0))
+            self._last_arrival[pair] = arrival
+        return arrival
+
+    def _happens(self, probability: float) -> bool:
+        # No number is drawn for a fault that is off: what a seed gives does not depend on the faults there could be.
+        return probability > 0.0 and self._rng.random() < probability
 
     def _go_on(self, target: str) -> None:
         waiting = self._waiting[target]
@@ -191,6 +212,10 @@ class MemoryClient:
         if not self._inbox:
             self._network.run_until(self._network.clock.now() + timeout, stop=lambda: bool(self._inbox))
         return self._inbox.pop(0) if self._inbox else None
+
+    def reason(self, address: str) -> PeerError | None:
+        """See `ClientTransport.reason`. This network has no connections that could tell."""
+        return None
 
     def reset(self, address: str) -> None:
         """See `ClientTransport.reset`."""

@@ -8,16 +8,25 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable, Iterable
 
 import zmq
 
 from p2pdl.errors import AddressInUse, PeerError, StartupError
-from p2pdl.transport.contract import Frames, Received
+from p2pdl.transport.authenticator import Authenticator
+from p2pdl.transport.contract import Asker, Frames, Received, Request
+from p2pdl.transport.curve import Identity, protect_client, protect_server
+from p2pdl.transport.door import STRANGER, Door
+from p2pdl.transport.watch import ConnectionWatch, Trouble
 from p2pdl.wire import FRAME_LIMIT, HEADER_LIMIT
 
 HEARTBEAT_MS = 2000
 HEARTBEAT_TIMEOUT_MS = 6000
+CONNECT_TIMEOUT_MS = 3000
 REBIND_SECONDS = 5.0
+REMEMBERED_TROUBLES = 256
+"""Addresses of which it is known what was wrong last: gossip may bring ever new ones."""
+
 SERVER_QUEUE = 16
 """Replies queued for one slow reader before libzmq drops further ones; as many as the widest window of requests."""
 
@@ -27,40 +36,78 @@ class ZmqClient:
 
     Args:
         context: Shared by all sockets of the process; the client's own where None.
+        identity: Who asks, to servers that encrypt; None to encrypt nothing.
+        server_key: The public key that the server at an address must have, 64 hexadecimal digits; None where that is
+            not known. Asked for each new connection.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        identity: Identity | None = None,
+        server_key: Callable[[str], str | None] = lambda address: None,
+    ) -> None:
         self._own_context = context is None
         self._context = context or zmq.Context()
+        self._identity = identity
+        self._server_key = server_key
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._watches: dict[str, ConnectionWatch] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self._watched_until = time.monotonic()
         self._poller = zmq.Poller()
 
     def send(self, address: str, frames: Frames) -> None:
         """See `ClientTransport.send`.
 
         Raises:
-            PeerError: The address cannot even be tried, or too many requests are queued on it already.
+            PeerError: The address cannot even be tried, its key is not known, it does not want to hear of this node, or
+                too many requests are queued on it already.
         """
         try:
             self._socket(address).send_multipart([b"", *frames], flags=zmq.DONTWAIT, copy=True)
         except zmq.Again:
+            watch = self._watches.get(address)
+            reason = self.reason(address)
+            if reason is not None and watch is not None and watch.has_ended:
+                raise reason from None
             raise PeerError(f"{address}: too many requests are queued", code="queue-full") from None
         except zmq.ZMQError as error:
             raise PeerError(f"{address}: {error}", "is it host:port?", code="address") from None
 
     def receive(self, timeout: float) -> Received | None:
         """See `ClientTransport.receive`."""
-        ready = dict(self._poller.poll(max(0, round(timeout * 1000))))
-        for address, socket in self._sockets.items():
-            if ready.get(socket):
-                parts = socket.recv_multipart(copy=False)
-                return Received(address, [part.buffer.toreadonly() for part in parts[1:]])
-        return None
+        give_up_at = time.monotonic() + timeout
+        while True:
+            began = time.monotonic()
+            ready = dict(self._poller.poll(max(0, round((give_up_at - began) * 1000))))
+            for address in [address for address, watch in self._watches.items() if watch.socket in ready]:
+                self._read_watch(address)
+            self._watched_until = began
+            for address, socket in self._sockets.items():
+                if ready.get(socket):
+                    parts = socket.recv_multipart(copy=False)
+                    return Received(address, [part.buffer.toreadonly() for part in parts[1:]])
+            if not ready or time.monotonic() >= give_up_at:
+                return None
+
+    def sockets(self) -> Iterable[zmq.Socket[bytes]]:
+        """Those on which replies may come."""
+        return self._sockets.values()
+
+    def reason(self, address: str) -> PeerError | None:
+        """See `ClientTransport.reason`. What a connection was broken by is known until the next one stands."""
+        self._read_watch(address)
+        watch = self._watches.get(address)
+        trouble = (watch.trouble if watch else None) or self._troubles.get(address)
+        return trouble.at(address) if trouble else None
 
     def reset(self, address: str) -> None:
         """See `ClientTransport.reset`."""
         socket = self._sockets.pop(address, None)
         if socket is not None:
+            self._read_watch(address)
+            self._end_watch(address)
             self._poller.unregister(socket)
             socket.close(linger=0)
 
@@ -73,6 +120,13 @@ class ZmqClient:
 
     def _socket(self, address: str) -> zmq.Socket[bytes]:
         if address not in self._sockets:
+            server_key = self._server_key(address) if self._identity else None
+            if self._identity and server_key is None:
+                raise PeerError(
+                    f"{address}: which key the node there must have is not known",
+                    "the list of keys and `nodes` of the file must both name it, and the file its address",
+                    code="no-key",
+                )
             socket = self._context.socket(zmq.DEALER)
             socket.linger = 0
             socket.sndhwm = 64
@@ -80,19 +134,47 @@ class ZmqClient:
             socket.maxmsgsize = FRAME_LIMIT
             socket.reconnect_ivl = 200
             socket.reconnect_ivl_max = 10_000
-            socket.connect_timeout = 3000
+            socket.connect_timeout = CONNECT_TIMEOUT_MS
             socket.tcp_keepalive = 1
             socket.heartbeat_ivl = HEARTBEAT_MS
             socket.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
             socket.ipv6 = "[" in address
+            if self._identity and server_key:
+                protect_client(socket, self._identity, server_key)
+            watch = ConnectionWatch(socket, bool(server_key), CONNECT_TIMEOUT_MS / 1000, time.monotonic())
             try:
                 socket.connect(f"tcp://{address}")
             except zmq.ZMQError:
+                watch.close()
                 socket.close(linger=0)
                 raise
             self._sockets[address] = socket
+            self._watches[address] = watch
             self._poller.register(socket, zmq.POLLIN)
+            self._poller.register(watch.socket, zmq.POLLIN)
         return self._sockets[address]
+
+    def _read_watch(self, address: str) -> None:
+        watch = self._watches.get(address)
+        if watch is None:
+            return
+        watch.read(self._watched_until, time.monotonic())
+        if watch.is_up:
+            self._end_watch(address)
+
+    def _end_watch(self, address: str) -> None:
+        """Stop following a connection that stands or is given up, and keep in mind what was wrong with it."""
+        watch = self._watches.pop(address, None)
+        if watch is None:
+            return
+        if watch.is_up:
+            self._troubles.pop(address, None)
+        elif watch.trouble is not None:
+            self._troubles[address] = watch.trouble
+            if len(self._troubles) > REMEMBERED_TROUBLES:
+                del self._troubles[next(iter(self._troubles))]
+        self._poller.unregister(watch.socket)
+        watch.close()
 
 
 class ZmqServer:
@@ -100,15 +182,18 @@ class ZmqServer:
 
     Args:
         address: `host:port` to listen on.
+        door: Whom to let in; None to let everybody in, and to encrypt nothing.
 
     Raises:
         AddressInUse: Something else listens there.
         StartupError: This machine has no such address.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, door: Door | None = None) -> None:
         self._address = address
+        self._door = door
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator = Authenticator(self._context, door.is_allowed) if door else None
         self._socket = self._made_socket()
         try:
             self._socket.bind(f"tcp://{address}")
@@ -139,16 +224,54 @@ class ZmqServer:
                     raise _bind_error(self._address, error) from None
             time.sleep(0.01)
 
-    def receive(self, timeout: float) -> list[memoryview] | None:
-        """See `ServerTransport.receive`."""
+    def keep(self, now: float) -> int:
+        """Follow the list of keys, and see to it that new connections are checked; to be called again and again.
+
+        Args:
+            now: Seconds of the machine's monotonic clock.
+
+        Returns:
+            How many clients have been turned away since the last call.
+        """
+        if self._door is None or self._authenticator is None:
+            return 0
+        self._authenticator.keep()
+        self._door.look(now)
+        return self._door.take_turned_away()
+
+    def receive(self, timeout: float, beside: ZmqClient | None = None) -> Request | None:
+        """See `ServerTransport.receive`.
+
+        Args:
+            timeout: Seconds.
+            beside: A client of the same thread: a reply to it ends the waiting too.
+        """
         # Under load the next request is there already, and a poll would only tell so.
         for attempt in range(2):
             try:
-                return [memoryview(part) for part in self._socket.recv_multipart(zmq.DONTWAIT)]
+                if self._door is None:
+                    return Request([memoryview(part) for part in self._socket.recv_multipart(zmq.DONTWAIT)])
+                parts = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+                return Request([part.buffer.toreadonly() for part in parts], self._asker(parts[0]))
             except zmq.Again:
-                if attempt or not self._socket.poll(max(0, round(timeout * 1000))):
+                if attempt or not self._wait(timeout, beside):
                     return None
         return None
+
+    def _asker(self, part: zmq.Frame) -> Asker:
+        assert self._door is not None
+        try:
+            return self._door.asker(str(part.get("User-Id")))
+        except zmq.ZMQError:
+            return STRANGER
+
+    def _wait(self, timeout: float, beside: ZmqClient | None) -> bool:
+        """True if there may be a request."""
+        milliseconds = max(0, round(timeout * 1000))
+        if beside is None:
+            return bool(self._socket.poll(milliseconds))
+        sockets = [self._socket, *beside.sockets()]
+        return self._socket in dict(zmq.zmq_poll([(socket, zmq.POLLIN) for socket in sockets], milliseconds))
 
     def reply(self, frames: Frames) -> None:
         """See `ServerTransport.reply`. A requester that has gone makes no difference."""
@@ -158,6 +281,8 @@ class ZmqServer:
         """See `ServerTransport.close`."""
         self._socket.close(linger=0)
         self._context.term()
+        if self._authenticator is not None:
+            self._authenticator.join()
 
     def _made_socket(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.REP)
@@ -172,6 +297,8 @@ class ZmqServer:
         socket.heartbeat_timeout = HEARTBEAT_TIMEOUT_MS
         socket.heartbeat_ttl = HEARTBEAT_TIMEOUT_MS
         socket.ipv6 = "[" in self._address
+        if self._door is not None:
+            protect_server(socket, self._door.identity)
         return socket
 
 

@@ -11,8 +11,14 @@ from click.testing import CliRunner, Result
 from p2pdl.cli import check, program
 from p2pdl.cli.check import link_figures
 from p2pdl.config import Configuration
+from p2pdl.node import inspection
 from p2pdl.node.inspection import Inspection
-from tests.pretended_clusters import write_configuration
+from p2pdl.spec import WeightSpec
+from tests.pretended_clusters import free_ports, write_configuration
+from tests.processes import server
+from tests.stores import dense_spec, new_store, writing
+
+SPEC = dense_spec(2_500_000)
 
 
 def run(*arguments: str) -> Result:
@@ -24,8 +30,8 @@ def inspected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model of 10 MB, without TensorFlow."""
 
     def inspect(configuration: Configuration) -> Inspection:
-        names = configuration.names
-        return Inspection(2_500_000, 10_000_000, 1000, dict.fromkeys(names, 250), dict.fromkeys(names, 12))
+        samples, steps = dict.fromkeys(configuration.names, 250), dict.fromkeys(configuration.names, 12)
+        return Inspection(2_500_000, 10_000_000, 1000, samples, steps, SPEC.digest, list(SPEC.rows()))
 
     monkeypatch.setattr(check, "inspect", inspect)
 
@@ -171,7 +177,80 @@ def test_link_without_a_rate_is_refused(rate: str, tmp_path: Path) -> None:
     assert "--link" in result.stderr
 
 
-def test_model_is_built_and_the_data_are_divided(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("inspected")
+def test_other_nodes_are_looked_at_on_request(tmp_path: Path) -> None:
+    ports = free_ports(4)
+    file = write_configuration(tmp_path, ports=ports)
+    with new_store() as store, writing(store, SPEC), server(store, address=f"127.0.0.1:{ports[1]}", node="node2"):
+        with new_store() as other, server(other, address=f"127.0.0.1:{ports[2]}", node="node9"):
+            result = run("--config", str(file), "--connect")
+            as_json = run("--config", str(file), "--connect", "--name", "node2", "--json")
+    assert result.exit_code == as_json.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert f"{file} is right: cluster lab, strategy gossip" in lines
+    assert f"this machine is node1: 127.0.0.1 is an address of this machine; port {ports[0]} is free" in lines
+    rows = [line.split() for line in lines]
+    places = [f"127.0.0.1:{port}" for port in ports]
+    [passed] = [row for row in rows if row[:3] == ["node2", places[1], "passed"]]
+    assert float(passed[3]) > 0 and passed[4] == "starting"
+    assert ["node3", places[2], "other", "node", "-", "-", "-"] in rows
+    assert ["node4", places[3], "not", "running", "-", "-", "-"] in rows
+    wrong = lines.index(f"node3, node: at {places[2]} the node node9 answers, not node3")
+    assert lines[wrong + 1].startswith("  -> correct the addresses under `nodes`")
+    absent = lines.index(f"node4, route: {places[3]} refuses connections: nothing listens there")
+    assert lines[absent + 1].startswith("  -> start node4 on that machine")
+
+    found = json.loads(as_json.stdout)["connections"]
+    assert found["passed"] is False
+    assert found["own"]["name"] == "node2" and found["own"]["passed"] is True
+    assert found["own"]["steps"][1]["detail"] == "node2 runs already and listens there"
+    assert [(peer["name"], peer["result"]) for peer in found["peers"]] == [
+        ("node1", "not running"),
+        ("node3", "other node"),
+        ("node4", "not running"),
+    ]
+    assert found["peers"][0]["steps"][-1]["ok"] is False
+    assert "start node1" in found["peers"][0]["steps"][-1]["remedy"]
+
+
+@pytest.mark.usefixtures("inspected")
+def test_nodes_that_all_pass_are_exit_code_0(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    file = write_configuration(tmp_path, ports=ports)
+    with new_store() as store, writing(store, SPEC), server(store, address=f"127.0.0.1:{ports[1]}", node="node2"):
+        result = run("--config", str(file), "--connect")
+    assert result.exit_code == 0, result.stdout
+    assert "node2, settings: cannot be compared" in result.stdout
+    assert "->" not in result.stdout
+
+
+@pytest.mark.usefixtures("inspected")
+def test_file_of_other_machines_is_looked_at_from_outside(tmp_path: Path) -> None:
+    file = tmp_path / "peers.yaml"
+    file.write_text("cluster: {name: lab}\nnodes: [{name: node1, address: 'no-such-machine.invalid:7101'}]\n")
+    result = run("--config", str(file), "--connect")
+    assert result.exit_code == 1
+    assert "no node of this file has an address of this machine" in result.stdout
+    assert "node1, name: the name no-such-machine.invalid leads nowhere" in result.stdout
+
+
+@pytest.mark.usefixtures("inspected")
+def test_wrong_ways_to_say_who_looks_are_refused(tmp_path: Path) -> None:
+    file = str(write_configuration(tmp_path, nodes=2))
+    alone = run("--config", file, "--name", "node1")
+    assert alone.exit_code == 2 and "give --connect too" in alone.stderr
+    unknown = run("--config", file, "--connect", "--name", "node7")
+    assert unknown.exit_code == 2 and "lists no node 'node7'" in unknown.stderr
+
+
+def test_model_is_built_and_the_data_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspections: list[Inspection] = []
+
+    def inspect(configuration: Configuration) -> Inspection:
+        inspections.append(inspection.inspect(configuration))
+        return inspections[0]
+
+    monkeypatch.setattr(check, "inspect", inspect)
     file = write_configuration(tmp_path, nodes=4, more="train:\n  passes: 2\n")
     result = run("--config", str(file), "--json")
     assert result.exit_code == 0, result.stderr
@@ -183,6 +262,9 @@ def test_model_is_built_and_the_data_are_divided(tmp_path: Path) -> None:
     assert [node["steps"] for node in findings["nodes"]] == [
         -(-2 * node["samples"] // 64) for node in findings["nodes"]
     ]
+    spec = WeightSpec.parse("\n".join(inspections[0].spec_rows))
+    assert spec.digest == inspections[0].spec == findings["model_digest"]
+    assert (spec.parameters, spec.nbytes) == (findings["parameters"], findings["model_bytes"])
 
 
 def test_data_that_are_not_there_are_one_message(tmp_path: Path) -> None:

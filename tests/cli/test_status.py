@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from p2pdl.cli import program
 from p2pdl.cli.status import view
+from p2pdl.cli.troubles import LINES, duration, troubles
 from p2pdl.node.cluster_status import NodeStatus
 from p2pdl.protocol.messages import StatusReply
 from p2pdl.server.view import status_block
@@ -47,10 +50,10 @@ def test_nodes_that_answer_and_nodes_that_do_not_stand_in_one_table(tmp_path: Pa
     assert ["cluster", "lab"] in rows
     assert [row[:5] for row in rows if row[:1] == ["node1"]] == [
         ["node1", f"127.0.0.1:{ports[0]}", "training", "5/20", "0.500"],
-        ["node1", "on", "node2:", "gone", "away"],
     ]
+    assert "node1: node2 is failing; last error: gone away".split() in rows
     assert ["node2", f"127.0.0.1:{ports[1]}", "no", "answer"] in rows
-    assert "node2: no answer within 2 s" in result.stdout
+    assert "node2: no answer within 2 s".split() in rows
     assert as_json.exit_code == 0
     told = json.loads(as_json.stdout)
     assert told["cluster"] == "lab"
@@ -154,6 +157,117 @@ def test_what_a_peer_says_cannot_move_the_cursor() -> None:
         console.print(view(evil, [NodeStatus(evil, evil, status), NodeStatus(evil, evil, None, evil)]))
     assert "\x1b" not in captured.get()
     assert "\x07" not in captured.get()
+
+
+def reply(*peers: dict[str, Any], state: str = "training") -> StatusReply:
+    return StatusReply("x", state, 5, 20, 320, 0.5, 0.25, {"merges": 1}, peers)
+
+
+def drawn(*nodes: NodeStatus, width: int = 100) -> list[str]:
+    """The lines that a terminal shows."""
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as captured:
+        console.print(view("lab", nodes))
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_who_sees_whom_how_is_a_line_for_each_trouble_worst_first() -> None:
+    dead = {"member": "dead", "since": 12.3, "member_error": "no answer to 4 probes"}
+    silent = {"state": "failing", "last_error": "10.0.0.3:7101: no answer within 2 s", "last_error_age": 15.2}
+    alive, live = {"member": "alive", "since": 300.0}, {"state": "live"}
+    nodes = [
+        NodeStatus(
+            "node1",
+            "10.0.0.1:7101",
+            reply(
+                {"name": "node5", **alive, "state": "quarantined", "last_error": "rejected", "last_error_age": 600.0},
+                {"name": "node6", "member": "unknown", "state": "unknown"},
+                {"name": "node7", "member": "left", "state": "failing", "last_error": "gone"},
+                {"name": "node2", **alive, **live, "last_error": "busy", "last_error_age": 0.1},
+            ),
+        ),
+        NodeStatus(
+            "node2",
+            "10.0.0.2:7101",
+            reply(
+                {"name": "node1", **alive, **live},
+                {"name": "node3", **dead, **silent},
+                {"name": "node4", "member": "suspect", "since": 2.0, "member_error": "2 probes", "state": "live"},
+                # Of itself a node says nothing.
+                {"name": "node2", **dead, **silent},
+            ),
+        ),
+        NodeStatus("node4", "10.0.0.4:7101", reply({"name": "node3", **dead, **silent, "last_error_age": 99.0})),
+        NodeStatus("node6", "10.0.0.6:7101", None, "no answer within 2 s"),
+        NodeStatus("node7", "10.0.0.7:7101", None, "no answer within 2 s"),
+    ]
+    lines = drawn(*nodes)
+    assert all(len(line) <= 100 for line in lines)
+    assert [" ".join(line.split()) for line in lines[-7:]] == [
+        "node6: no answer within 2 s",
+        "node2, node4: node3 is dead for 12 s (no answer to 4 probes), exchange failing; last error 15 s ago:",
+        "10.0.0.3:7101: no answer within 2 s",
+        "node1: node5 is quarantined; last error 10 min ago: rejected",
+        "node2: node4 is suspect for 2 s (2 probes)",
+        "node1: node6 has not been heard of yet",
+        "node1: node2 is live; last error 0.1 s ago: busy",
+    ]
+    rows = [line.split() for line in lines]
+    assert ["node7", "10.0.0.7:7101", "left"] in rows
+    # Who has left is no peer any more.
+    assert [row[-3] for row in rows if row[:3] == ["node1", "10.0.0.1:7101", "training"]] == ["1/3"]
+
+
+def test_wrapped_line_of_a_trouble_stays_apart_from_the_next_one() -> None:
+    rows = [{"name": f"node{n}", "state": "failing", "last_error": "word " * 30, "last_error_age": n} for n in (2, 3)]
+    lines = drawn(NodeStatus("node1", "10.0.0.1:7101", reply(*rows)))
+    begins = [place for place, line in enumerate(lines) if line.startswith("node1: ")]
+    assert len(begins) == 2
+    assert all(line.startswith("       word") for line in lines[begins[0] + 1 : begins[1]])
+
+
+def test_many_troubles_are_counted() -> None:
+    rows = [{"name": f"peer{number}", "state": "failing", "last_error": "oh"} for number in range(50)]
+    lines = drawn(NodeStatus("node1", "10.0.0.1:7101", reply(*rows)))
+    assert sum("is failing" in line for line in lines) == LINES
+    assert lines[-1].split()[:4] == ["...", "and", "30", "more"]
+    nodes = [NodeStatus(f"node{number}", f"10.0.0.{number}:7101", reply(rows[0])) for number in range(1, 9)]
+    assert troubles(nodes) == [("node1, node2 and 6 more", "peer0 is failing; last error: oh")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (0.95, "0.9 s"), (12.3, "12 s"), (119.0, "119 s"), (120.0, "2 min"), (7200.0, "2 h")]
+    + [(86400.0 * 3, "3 days"), (None, ""), ("soon", ""), (True, "")],
+)
+def test_duration_is_in_its_largest_unit(seconds: object, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_members_of_no_file_and_those_that_have_moved_are_asked_too(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    file = write_configuration(tmp_path, ports=ports)
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(new_store()) for _ in range(3)]
+        first = stack.enter_context(server(stores[0], address=f"127.0.0.1:{ports[0]}", node="node1"))
+        moved = stack.enter_context(server(stores[1], node="node2"))
+        joined = stack.enter_context(server(stores[2], node="late"))
+        peers = [
+            {"name": "node2", "address": moved.address, "state": "live", "member": "alive"},
+            {"name": "late", "address": joined.address, "state": "live", "member": "alive"},
+            {"name": "gone", "address": joined.address, "state": "failing", "member": "dead"},
+        ]
+        write_status(stores[0], state="training", peers=peers)
+        by_file = json.loads(run("--config", str(file), "--json").stdout)
+        by_address = json.loads(run("--address", first.address, "--json").stdout)
+    asked = [(node["name"], node["address"], node["state"]) for node in by_file["nodes"]]
+    assert asked == [
+        ("node1", first.address, "training"),
+        ("node2", moved.address, "starting"),
+        ("late", joined.address, "starting"),
+    ]
+    assert {"node1", "node2", "late"} <= {node["name"] for node in by_address["nodes"]}
+    assert by_file["nodes"][0]["peers"] == peers
 
 
 def test_watch_asks_again_until_ctrl_c(tmp_path: Path) -> None:

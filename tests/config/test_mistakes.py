@@ -29,7 +29,11 @@ SECTION_AT = 10
         ("compress: {codec: int9}", 10, "-> write `codec: int8`"),
         ("compress: {density: 0}", 10, "a number from 0.0001 to 1"),
         ("server: {uploads: 0}", 10, "a whole number from 1 to 64 (pulls)"),
-        ("security: {}", 10, "security: is not a known section"),
+        ("securities: {}", 10, "securities: is not a known section\n  -> did you mean `security`?"),
+        ("security: curv", 10, "security: found `curv`; wanted auto, curve, none, or indented lines of `key: value`"),
+        ("security: off", 10, "security: found `off`, which YAML reads as false; wanted auto, curve, none"),
+        ("security: {mode: curv}", 10, "security.mode: found `curv`; wanted one of auto, curve, none\n  -> write `mod"),
+        ("security: {keys: ''}", 10, 'security.keys: found `""`: the text is empty'),
         ("checkpoints: {}", 10, "checkpoints: is not a known section"),
         ("file: x", 10, "file: is not a known section"),
         ("train:\n  epochs: 3", 11, "train.epochs: is not a known key\n  -> did you mean `train.passes`?"),
@@ -355,7 +359,7 @@ compress:
   mask: off
 metrics:
   interval: 0
-security: {}
+secrets: {}
 """
     with pytest.raises(ConfigurationError) as caught:
         read(tmp_path, text, "gossip.window=99", "nonsense")
@@ -378,7 +382,7 @@ security: {}
         (22, "gossip.graph.node1[0]"),
         (24, "compress.mask"),
         (26, "metrics.interval"),
-        (27, "security"),
+        (27, "secrets"),
         (None, ""),
         (None, "gossip.window"),
     ]

@@ -37,6 +37,8 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "graph": None,
             "merge": "contribution",
             "clamp": (0.1, 0.9),
+            "contribution": "claimed",
+            "clip": 3.0,
             "exchange_every": 1,
             "overlap": True,
             "downloads": 1,
@@ -60,6 +62,7 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
         "server": {"uploads": 1, "copies": 8, "copies_memory": 1024},
         "membership": {"preset": "auto"},
         "checkpoint": {"every": 60.0, "keep": 2, "restarts": 5},
+        "security": {"mode": "auto", "keys": "keys"},
         "metrics": {"interval": 1.0, "evaluation_samples": 10000},
     }
 
@@ -70,8 +73,8 @@ def test_optimizer_other_than_sgd_gets_no_momentum(tmp_path: Path) -> None:
 
 
 def test_sections_without_content_are_sections_of_defaults(tmp_path: Path) -> None:
-    sections = ("model", "data", "train", "gossip", "compress", "server", "membership", "checkpoint", "metrics")
-    empty = "".join(f"{name}:\n" for name in sections)
+    sections = "model data train gossip compress server membership checkpoint security metrics"
+    empty = "".join(f"{name}:\n" for name in sections.split())
     assert read(tmp_path, GOOD + empty) == read(tmp_path, GOOD)
     assert read(tmp_path, GOOD + "train:\n  optimizer:\n") == read(tmp_path, GOOD)
 
@@ -167,3 +170,11 @@ def test_import_of_the_configuration_is_light() -> None:
     code = f"import sys, p2pdl.config; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("mode", ["auto", "curve", "none"])
+def test_security_may_be_its_mode_alone(tmp_path: Path, mode: str) -> None:
+    expected = read(tmp_path, GOOD + f"security: {{mode: {mode}}}\n").security
+    assert read(tmp_path, GOOD + f"security: {mode}\n").security == expected
+    assert read(tmp_path, GOOD, f"security={mode}").security == expected
+    assert read(tmp_path, GOOD + "security: curve\n", f"security={mode}").security == expected

@@ -14,6 +14,7 @@ from p2pdl.errors import PeerTimeout
 from p2pdl.protocol.link import LinkSettings
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.puller.directory import Directory
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.store.writer import StoreWriter
@@ -56,9 +57,10 @@ class World:
             self.downloads,
             StoreWriter(store, spec, clock),
             Neighbours("own", PEERS, chosen, rng),
-            addresses,
+            Directory("own", addresses),
             merge.create("mean"),
-            ExchangeSettings(overlap=False, link=LinkSettings(request_timeout=1.0)),
+            # These peers have nothing in common with the node, nor with one another.
+            ExchangeSettings(overlap=False, link=LinkSettings(request_timeout=1.0), clip=None),
             clock,
             self.timeline,
         )
@@ -72,6 +74,7 @@ class World:
 
     def serve(self, peer, seed):
         vector = random_vector(self.weights.spec.size, seed) * self.held
+        vector[~self.trained] = np.abs(vector[~self.trained])
         publish(self.writers[peer], vector, step=5)
         return vector
 
@@ -168,9 +171,9 @@ def test_what_a_failed_pull_of_differences_has_brought_is_merged(codec):
             downloads,
             writer,
             Neighbours("own", ["alpha"], topology.create("ring", ["own", "alpha"]), np.random.default_rng(0)),
-            {"alpha": "127.0.0.1:1"},
+            Directory("own", {"alpha": "127.0.0.1:1"}),
             merge.create("mean"),
-            ExchangeSettings(link=LinkSettings(codec)),
+            ExchangeSettings(link=LinkSettings(codec), clip=None),
             clock,
         )
         exchange.after_step(5, 320, 0.5)

@@ -185,7 +185,7 @@ def test_a_merged_variance_stays_within_the_two_it_comes_from():
 def test_adopted_weights_are_the_peers_to_the_last_bit_and_not_its_memory():
     model = small_model()
     weights, inbox = bound(model)
-    peer = np.random.default_rng(2).normal(size=weights.spec.size).astype(np.float32)
+    peer = np.abs(np.random.default_rng(2).normal(size=weights.spec.size)).astype(np.float32)
     inbox.expect(None)
     inbox.accept(0, peer)
     weights.adopt()

@@ -30,6 +30,7 @@ def run_with_every_fault(seed: int) -> list[Entry]:
     network, client = network_of_one(seed)
     faults = network.faults
     faults.loss, faults.delay, faults.corruption, faults.bandwidth = 0.2, (0.001, 0.3), 0.2, 1e4
+    faults.duplication, faults.reordering = 0.1, 0.3
     for number in range(100):
         client.send("b", [b"%d" % number, bytes(50)])
         if number == 50:
@@ -43,7 +44,8 @@ def run_with_every_fault(seed: int) -> list[Entry]:
 def test_same_seed_and_calls_give_the_same_journal() -> None:
     assert run_with_every_fault(3) == run_with_every_fault(3)
     assert run_with_every_fault(3) != run_with_every_fault(4)
-    assert {entry.event for entry in run_with_every_fault(3)} == {"sent", "lost", "corrupted", "delivered"}
+    events = {entry.event for entry in run_with_every_fault(3)}
+    assert events == {"sent", "lost", "corrupted", "repeated", "delivered"}
 
 
 def test_message_without_faults_is_journalled_both_ways() -> None:
@@ -150,6 +152,42 @@ def test_corruption_changes_one_bit_of_the_last_frame_and_no_buffer_of_the_sende
         assert sum(byte.bit_count() for byte in bytes(received.frames[1])) == 1
     assert not vector.any()
     assert ("corrupted", "b", "a") in events(network) and ("corrupted", "a", "b") not in events(network)
+
+
+def test_duplication_delivers_a_message_twice_and_its_handler_answers_twice() -> None:
+    network, client = network_of_one()
+    answered: list[bytes] = []
+    network.serve("b", lambda frames, now: answered.append(bytes(frames[0])) or [b"re", *map(bytes, frames)])
+    network.faults.duplication = 1.0
+    client.send("b", [b"x"])
+    replies = []
+    while (received := client.receive(1.0)) is not None:
+        replies.append([bytes(frame) for frame in received.frames])
+    assert answered == [b"x", b"x"] and replies == [[b"re", b"x"]] * 4
+    network.faults.duplication = 0.25
+    network.journal.clear()
+    for _ in range(1000):
+        client.send("b", [b"x"])
+    repeated = events(network).count(("repeated", "a", "b"))
+    network.run_until(10.0)
+    assert 200 < repeated < 300
+    assert events(network).count(("delivered", "a", "b")) == 1000 + repeated
+
+
+def test_reordering_lets_messages_overtake_and_loses_none() -> None:
+    network, client = network_of_one()
+    network.faults.delay, network.faults.reordering = (0.0, 0.5), 1.0
+    for number in range(100):
+        client.send("b", [b"%d" % number])
+    replies = []
+    while (received := client.receive(5.0)) is not None:
+        replies.append(int(bytes(received.frames[0])))
+    assert sorted(replies) == list(range(100)) != replies
+    network.faults.reordering = 0.0
+    for number in range(100):
+        client.send("b", [b"%d" % number])
+    network.run_until(20.0)
+    assert [int(bytes(received.frames[0])) for received in iter(lambda: client.receive(0.0), None)] == list(range(100))
 
 
 def test_bandwidth_is_shared_by_what_one_sender_sends() -> None:

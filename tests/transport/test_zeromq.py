@@ -161,13 +161,13 @@ def answered(server: ZmqServer, client: ZmqClient, address: str, text: bytes) ->
 
     A client that has not noticed yet that its connection was dropped sends into it, and has to ask again.
     """
-    frames = None
+    request = None
     for _ in range(5):
-        if frames is None:
+        if request is None:
             client.send(address, [text])
-            frames = server.receive(5.0)
-    assert frames is not None
-    server.reply([b"re", *frames])
+            request = server.receive(5.0)
+    assert request is not None
+    server.reply([b"re", *request.frames])
     received = client.receive(10.0)
     return received is not None and [bytes(frame) for frame in received.frames] == [b"re", text]
 

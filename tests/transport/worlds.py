@@ -80,9 +80,9 @@ class ZmqWorld:
 
         def answer() -> None:
             while not stopping.is_set():
-                frames = server.receive(POLL_SECONDS)
-                if frames is not None:
-                    server.reply(handler(frames))
+                request = server.receive(POLL_SECONDS)
+                if request is not None:
+                    server.reply(handler(request.frames))
             server.close()
 
         thread = threading.Thread(target=answer, name="p2pdl-test-server")

@@ -31,6 +31,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "digest": 2**64 - 1,
         "size": 16,
         "age": 0.5,
+        "rumours": [],
     },
     "range-reply": {"version": 3, "offset": 0, "digests": [1, 2], "copies": [3, 4]},
     "spec-reply": {"spec": "0" * 32},

@@ -14,6 +14,7 @@ from experiments.shaped_pull import CHANGE_SIGMA
 from p2pdl import merge, topology
 from p2pdl.clock import MonotonicClock
 from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.puller.directory import Directory
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Requester
 from p2pdl.spec import WeightSpec
@@ -113,7 +114,7 @@ class Gossip:
                 self._downloads,
                 own.writer,
                 Neighbours("own", ["served"], chosen, np.random.default_rng(0)),
-                addresses,
+                Directory("own", addresses),
                 merge.create("mean"),
                 ExchangeSettings(),
                 clock,

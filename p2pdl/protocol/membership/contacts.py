@@ -70,9 +70,14 @@ class Contacts:
         self._announce_if_ready(now)
 
     def _targets(self) -> list[tuple[NodeId, str]]:
-        """Names and addresses of those that are not there; the name is empty where it is not known."""
+        """Names and addresses of those that are not there; the name is empty where it is not known.
+
+        A newcomer wants the list of anybody, also of members that it has heard of by chance.
+        """
         roster = self._knowledge.roster
         targets = []
+        if self._knowledge.phase is Phase.JOINING:
+            targets += [(name, roster.known[name].member.address) for name in roster.present]
         for name in roster.absent:
             addresses = {roster.known[name].member.address: None}
             if name in roster.contacts:

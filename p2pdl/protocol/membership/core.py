@@ -108,7 +108,7 @@ class Membership:
 
     @property
     def _is_over(self) -> bool:
-        return self._knowledge.phase in (Phase.LEFT, Phase.SUPERSEDED)
+        return self._knowledge.phase in (Phase.LEFT, Phase.SILENT)
 
     def on_tick(self, now: float) -> list[Action]:
         """Do what is due.
@@ -204,6 +204,9 @@ class Membership:
         if self._is_over:
             return []
         knowledge = self._knowledge
+        if knowledge.phase is Phase.JOINING:
+            knowledge.phase = Phase.SILENT
+            return []
         knowledge.phase = Phase.LEFT
         knowledge.roster.put(replace(knowledge.own, state="left"), now)
         for name in knowledge.some(2 * knowledge.settings.fanout):

@@ -65,7 +65,7 @@ class Gossip:
         if self._must_tell(name, now, heard):
             told.append(name)
         if knowledge.rumours:
-            skip = [str(row["name"]) for row in heard or () if roster.has_row(row)]
+            skip = [str(row["name"]) for row in heard or () if roster.would_say(row, now)]
             room = RUMOUR_ROWS - len(told)
             told += knowledge.rumours.pick(room, knowledge.settings.sends(roster.size), told, skip)
         return tuple(roster.row(other, now) for other in told)

@@ -62,7 +62,7 @@ class Identity:
     def on_claim(self, claim: Claim, now: float) -> None:
         """Somebody says something about this node's name."""
         other, own = claim.member, self._knowledge.own
-        if self._knowledge.phase in (Phase.LEFT, Phase.SUPERSEDED):
+        if self._knowledge.phase in (Phase.LEFT, Phase.SILENT):
             return
         if other.life == own.life:
             self._contradict(claim, now)
@@ -138,7 +138,7 @@ class Identity:
         if is_other and is_it and not is_leaving:
             self._check = None
             self._prevailing = life
-            knowledge.phase = Phase.SUPERSEDED
+            knowledge.phase = Phase.SILENT
             knowledge.counters["superseded"] += 1
             knowledge.actions.append(Superseded(replace(check.other, life=life)))
         else:

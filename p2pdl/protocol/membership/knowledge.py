@@ -30,13 +30,13 @@ class Phase(enum.Enum):
     """What this node says of itself.
 
     JOINING: nothing yet, since others may hold a record of its name · MEMBER: that it is alive · LEFT: that it has left
-    · SUPERSEDED: nothing any more, since another process has its name.
+    · SILENT: nothing any more, since another process has its name, or it has left before it said anything.
     """
 
     JOINING = enum.auto()
     MEMBER = enum.auto()
     LEFT = enum.auto()
-    SUPERSEDED = enum.auto()
+    SILENT = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

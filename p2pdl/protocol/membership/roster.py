@@ -112,6 +112,11 @@ class Roster:
         name = row.get("name")
         return type(name) is str and self._rows.get(name) == row
 
+    def would_say(self, row: Mapping[str, object], now: float) -> bool:
+        """True if a row is what this node itself says."""
+        name = row.get("name")
+        return type(name) is str and name in self._known and self.row(name, now) == row
+
     def gone(self) -> list[tuple[float, NodeId]]:
         """Since when members are gone, and their names; but no contacts, which are never forgotten."""
         return [

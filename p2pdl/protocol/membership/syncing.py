@@ -15,7 +15,7 @@ from p2pdl.types import NodeId
 LIST_BYTES = 56 << 10
 """Bytes of a list in one message, at most: what a header holds, less what else it holds."""
 
-ROW_BYTES = 120
+ROW_BYTES = 80
 """Bytes of a row on the wire besides its texts, at most."""
 
 
