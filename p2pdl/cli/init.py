@@ -8,16 +8,20 @@ from pathlib import Path
 import click
 
 from p2pdl.cli import COMMANDS
+from p2pdl.cli.keygen import report
 from p2pdl.cli.options import DEFAULT_FILE
+from p2pdl.config import load
 from p2pdl.config.presets import PRESETS, template
 from p2pdl.errors import StartupError
+from p2pdl.node.key_pairs import make_pairs
 
 
 @click.command("init", short_help=COMMANDS["init"])
 @click.argument("path", default=DEFAULT_FILE)
 @click.option("--preset", default=next(iter(PRESETS)), metavar="NAME", help=f"One of: {', '.join(PRESETS)}.")
-@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
-def command(path: str, preset: str, force: bool) -> None:
+@click.option("--keys", is_flag=True, help="Make a key for each of its nodes as well, as `p2pdl keygen` does.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it is there; keys are never overwritten.")
+def command(path: str, preset: str, keys: bool, force: bool) -> None:
     """Write a configuration with every key and a comment on each to PATH.
 
     As it is, it describes four nodes on this machine, on data that need no download.
@@ -44,3 +48,6 @@ def command(path: str, preset: str, force: bool) -> None:
         f"  p2pdl up --config {shown}        train its nodes here\n"
         f"  p2pdl node --config {shown}      one node of it: the same line on each machine, with its addresses in it"
     )
+    if keys:
+        configuration = load(target)
+        click.echo("\n" + report(configuration, make_pairs(configuration)))

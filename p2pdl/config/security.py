@@ -16,13 +16,12 @@ class Security(Section):
 
     mode: SecurityName = setting(
         "auto",
-        meaning="`curve` encrypts everything (CurveZMQ) and lets only the owners of listed keys in, each under the name "
-        "for which its key is listed. `none` neither encrypts nor asks who somebody is. `auto` is `curve` where there "
-        "is a list of keys, and `none` where all nodes are on one machine by their addresses; a node that is neither "
-        "does not start.",
-        trade_off="`curve` wants a key on each machine (`p2pdl keygen`), and takes processor time for each byte: over "
-        "fast links a pull of `float32` takes longer, one of `int8` hardly (docs/performance.md). With `none`, whoever "
-        "reaches a node's port can read its weights and give it others.",
+        meaning="`curve` encrypts everything (CurveZMQ) and lets only the owners of listed keys in, each under the "
+        "name for which its key is listed. `none` neither encrypts nor asks who somebody is. `auto` is `curve` where "
+        "there is a list of keys, and `none` where all nodes are on one machine by their addresses; where neither is "
+        "so, a node does not start.",
+        trade_off="`curve` wants a key on each machine (`p2pdl keygen`), and takes processor time for each byte "
+        "(docs/performance.md). With `none`, whoever reaches a node's port can read its weights and give it others.",
     )
     keys: Annotated[str, AfterValidator(texts.filled)] = setting(
         "keys",

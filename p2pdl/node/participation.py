@@ -30,8 +30,11 @@ from p2pdl.store.block import Block
 from p2pdl.store.layout import VIEW, Word
 from p2pdl.store.view import MemberView
 from p2pdl.store.writer import StoreWriter
+from p2pdl.training.appraisal import Judge
 from p2pdl.training.downloads import Downloads
-from p2pdl.training.exchange import Exchange, ExchangeCounters, ExchangeSettings, Judge
+from p2pdl.training.exchange import Exchange
+from p2pdl.training.exchange_counters import ExchangeCounters
+from p2pdl.training.exchange_settings import ExchangeSettings
 from p2pdl.training.timeline import FILE_NAME, Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.transport.zeromq import ZmqClient

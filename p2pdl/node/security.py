@@ -39,8 +39,8 @@ def keys_folder(configuration: Configuration) -> Path | None:
     why = "`security: curve` needs keys" if mode == "curve" else f"{exposed} can be reached from other machines"
     raise StartupError(
         f"{why}, and {folder} has no list of those that may take part",
-        f"make keys with `p2pdl keygen --config {shlex.quote(str(configuration.file))}` and copy them to every machine, "
-        "or write `security: none` if everybody who can reach the nodes is trusted",
+        f"`p2pdl keygen --config {shlex.quote(str(configuration.file))}` makes keys and says what to copy where; or write "
+        "`security: none` if everybody who can reach the nodes is trusted",
     )
 
 
@@ -72,7 +72,8 @@ def connecting(folder: Path | None, name: NodeId, addresses: Addresses) -> Calla
     """
     if folder is None:
         return ZmqClient
-    return lambda: _client(load_identity(folder, name, AllowList(folder)), AllowList(folder), addresses)
+    identity = load_identity(folder, name, AllowList(folder))
+    return lambda: _client(identity, AllowList(folder), addresses)
 
 
 def looking(folder: Path | None, addresses: Addresses) -> ZmqClient:

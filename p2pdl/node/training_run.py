@@ -21,7 +21,7 @@ from p2pdl.store.block import Block
 from p2pdl.store.layout import STATUS
 from p2pdl.training import preparation
 from p2pdl.training.evaluate import Evaluation, evaluate
-from p2pdl.training.exchange import ExchangeCounters
+from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.judgement import Judgement
 from p2pdl.training.loop import Progress, train
 from p2pdl.training.recorder import Recorder, duration, finite

@@ -9,14 +9,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from p2pdl.clock import Clock
-from p2pdl.errors import DivergedError, PeerError, PeerRefused, RejectedWeights
-from p2pdl.merge import DEFAULT_CLIP, Claims, Clipping, MergeRule, Outliers, Standing, is_newcomer, joint_shares
-from p2pdl.protocol.link import Link, LinkSettings
+from p2pdl.errors import PeerError
+from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares
+from p2pdl.protocol.link import Link
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.puller.directory import Directory
@@ -24,15 +21,17 @@ from p2pdl.puller.requests import Outcome
 from p2pdl.puller.source import Source
 from p2pdl.spec import shards_in
 from p2pdl.store.writer import StoreWriter
+from p2pdl.training.appraisal import Appraisal, Appraiser, Judge
+from p2pdl.training.divergence import diverged
 from p2pdl.training.downloads import Downloads
+from p2pdl.training.exchange_counters import ExchangeCounters
+from p2pdl.training.exchange_settings import ExchangeSettings
+from p2pdl.training.smoothing import smoothed
 from p2pdl.training.timeline import Timeline
 from p2pdl.training.weights import ModelWeights
 from p2pdl.types import Float32Vector, NodeId
 
 log = logging.getLogger(__name__)
-
-LOSS_MEMORY = 0.95
-"""Share of the past in the smoothed loss: about twenty steps of batch losses."""
 
 SETTLE_SECONDS = 10.0
 """How long a node that has done its steps waits for the exchange that it ends on."""
@@ -48,73 +47,6 @@ steps are hardly longer than publications."""
 
 UNREAD_REPUBLISH_COST = 50.0
 """A version that nobody has read is replaced after so many times what publishing costs: it never gets old."""
-
-
-class Judge(Protocol):
-    """Measures on data of this node's own what weights are worth; see `Judgement`."""
-
-    def own_loss(self, step: int) -> float:
-        """The loss of this node's own weights on the batch that it trains on after so many steps."""
-        ...
-
-    def loss_of(self, write: Callable[[Float32Vector], object], step: int) -> float:
-        """The loss on the same batch of the weights that `write` writes into a vector of the model's layout."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeSettings:
-    """When and how to exchange.
-
-    Attributes:
-        exchange_every: Steps between the starts of two exchanges, at least.
-        overlap: True to pull while the next steps compute, False to wait for each pull.
-        parts: Into how many parts the model is divided, of which each exchange moves the next one.
-        link: What is configured about every link.
-        clip: The radius of `Clipping`, in usual distances; None for none.
-        measured: True to weigh peers by losses that this node measures itself, not by those that they claim.
-    """
-
-    exchange_every: int = 1
-    overlap: bool = True
-    parts: int = 1
-    link: LinkSettings = LinkSettings()
-    clip: float | None = DEFAULT_CLIP
-    measured: bool = False
-
-
-@dataclass(slots=True)
-class ExchangeCounters:
-    """What the exchange has done so far; seconds are the trainer thread's."""
-
-    merges: int = 0
-    merges_skipped: int = 0
-    adoptions: int = 0
-    clipped: int = 0
-    unchanged: int = 0
-    busy: int = 0
-    publications: int = 0
-    bytes_received: int = 0
-    payload_bytes_received: int = 0
-    pull_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    merge_seconds: float = 0.0
-    publish_seconds: float = 0.0
-    staleness_sum: int = 0
-    failures: dict[str, int] = field(default_factory=dict)
-
-
-def diverged(step: int, loss: float) -> DivergedError:
-    """What is said of a step whose loss is not finite."""
-    return DivergedError(
-        f"the loss of step {step} is {loss}: training has diverged; nothing of it was published",
-        "lower train.optimizer.learning_rate, or check the data for extreme values",
-    )
-
-
-def smoothed(previous: float, loss: float) -> float:
-    """The exponentially smoothed loss after one more batch; the first batch's where there is no previous one."""
-    return loss if math.isnan(previous) else previous + (1.0 - LOSS_MEMORY) * (loss - previous)
 
 
 class Exchange:
@@ -147,21 +79,15 @@ class Exchange:
         timeline: Timeline | None = None,
         judge: Judge | None = None,
     ) -> None:
-        if settings.measured and judge is None:
-            raise ValueError("losses are to be measured, and there is nobody to measure them")
         self._weights = weights
         self._downloads = downloads
         self._store = store
         self.neighbours = neighbours
         self._directory = directory
-        self._rule = rule
         self._settings = settings
         self._clock = clock
         self._timeline = timeline
-        self._judge = judge
-        self._claims = Claims()
-        self._clipping = Clipping(settings.clip)
-        self._worse = Outliers()
+        self._appraiser = Appraiser(rule, settings.clip, settings.measured, judge, neighbours.answering)
         self.counters = ExchangeCounters()
         self._merges_before = 0
         self._resumed = False
@@ -303,9 +229,7 @@ class Exchange:
         for inbox, peer in zip(self._downloads.inboxes, peers, strict=False):
             inbox.expect(self._base, raw=self._raw)
             known = None if anew else self.neighbours.records[peer].known
-            order = self.source(peer).order(
-                peer, self._directory.addresses[peer], inbox.accept, known, whole=self._raw
-            )
+            order = self.source(peer).order(peer, self._directory.addresses[peer], inbox.accept, known, whole=self._raw)
             self._parts.append(order.part)
             self._downloads.start(order)
 
@@ -332,15 +256,14 @@ class Exchange:
                     self.counters.unchanged += 1
                     self.neighbours.on_unchanged(outcome.peer, outcome.snapshot, self._clock.now())
                     continue
-                share = self._share(number, outcome.peer, outcome.snapshot)
-                factor = self._factor(number, outcome.peer, outcome.snapshot)
+                found = self._appraise(number, outcome.peer, outcome.snapshot)
             except PeerError as error:
                 self._skip(outcome.peer, error)
                 continue
             if outcome.error is not None:
                 self._skip(outcome.peer, outcome.error)
-            self._shares.append(share)
-            arrived.append((number, outcome, outcome.snapshot, factor))
+            self._shares.append(found.share)
+            arrived.append((number, outcome, outcome.snapshot, found.factor))
         shares = joint_shares(self._shares, len(arrived))
         for (number, outcome, snapshot, factor), share in zip(arrived, shares, strict=True):
             self._merge(number, outcome, snapshot, None if factor is None else share * factor)
@@ -373,65 +296,18 @@ class Exchange:
         if source.on_outcome(outcome, self._settings.exchange_every * self.step_seconds):
             log.warning("the link to %s is slow: %s", outcome.peer, source.link.reason)
 
-    def _share(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> float:
-        """The rule's share of a peer against oneself."""
-        if snapshot.loss is None and snapshot.step == 0:
-            raise PeerRefused(f"{peer}: has not trained yet", code="not-trained-yet")
-        if snapshot.loss is None:
-            raise RejectedWeights(
-                f"{peer}: has no loss after {snapshot.step} steps: its training has diverged",
-                "lower train.optimizer.learning_rate, on that node at least",
-                code="loss-not-finite",
-            )
-        own = self.smoothed_loss
-        if self._settings.measured:
-            assert self._judge is not None
-            own = self._judge.own_loss(self._step)
-            theirs = self._judge.loss_of(self._downloads.inboxes[number].write_peer, self._step)
-        else:
-            theirs = self._claims.believe(peer, snapshot.loss, own)
-        standing = Standing(theirs, snapshot.samples, snapshot.step)
-        return self._rule.weight(Standing(own, self._samples, self._step), standing)
-
-    def _factor(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> float | None:
-        """By what the difference from a peer is shortened; None if its weights are to be taken whole."""
+    def _appraise(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> Appraisal:
+        """How much of what has come from a peer is to be taken."""
         newcomer = is_newcomer(self._step, snapshot.step, self._merges_here, self._resumed)
-        if newcomer and self._may_adopt(number, peer, snapshot):
-            return None
+        own = Standing(self.smoothed_loss, self._samples, self._step)
         inbox = self._downloads.inboxes[number]
-        factor = self._clipping.factor(
-            peer, inbox.distance, inbox.own_scale, self.neighbours.answering, self._parts[number]
-        )
-        self.counters.clipped += factor < 1.0
-        return factor
-
-    def _may_adopt(self, number: int, peer: NodeId, snapshot: SnapshotReply) -> bool:
-        """True if a peer's weights are at least as good as the own ones; then its loss is this node's too.
-
-        False if they are not and most other peers' are not either: this node's data are unlike theirs then, and it
-        merges from now on as a node does that is no newcomer.
-
-        Raises:
-            RejectedWeights: They are worse (`worse`).
-        """
-        assert snapshot.loss is not None
-        if self._judge is None:
-            self.smoothed_loss = snapshot.loss
-            return True
-        own = self._judge.own_loss(self._step)
-        theirs = self._judge.loss_of(self._downloads.inboxes[number].write_peer, self._step)
-        if math.isfinite(theirs) and not theirs > own:
-            # A newcomer's own loss says nothing about the weights it is about to take.
-            self.smoothed_loss = theirs
-            return True
-        if math.isfinite(theirs) and not self._worse.on_apart(peer, self.neighbours.answering()):
-            return False
-        raise RejectedWeights(
-            f"{peer}: says that it has done {snapshot.step} steps with a loss of {snapshot.loss:.3g}, but its weights "
-            f"have a loss of {theirs:.3g} on data of this node, whose own have {own:.3g}",
-            "look at that node: it does not send what it has, or has been trained on very different data",
-            code="worse",
-        )
+        found = self._appraiser.appraise(peer, snapshot, own, inbox, self._parts[number], newcomer)
+        if found.factor is None:
+            # A newcomer's own loss says nothing about the weights that it is about to take.
+            self.smoothed_loss = found.loss
+        else:
+            self.counters.clipped += found.factor < 1.0
+        return found
 
     def _merge(self, number: int, outcome: Outcome, snapshot: SnapshotReply, share: float | None) -> None:
         inbox = self._downloads.inboxes[number]

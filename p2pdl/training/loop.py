@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from p2pdl.clock import Clock
 from p2pdl.errors import DivergedError
-from p2pdl.training.exchange import Exchange, diverged, smoothed
+from p2pdl.training.divergence import diverged
+from p2pdl.training.exchange import Exchange
 from p2pdl.training.recorder import Recorder
+from p2pdl.training.smoothing import smoothed
 from p2pdl.training.step import Step
 from p2pdl.training.timeline import Timeline
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from p2pdl.errors import RejectedWeights
 from p2pdl.merge import merge_difference
 from p2pdl.puller.inbox import Inbox, aligned_empty
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
@@ -240,3 +241,114 @@ def test_vector_is_aligned_to_64_bytes(size: int) -> None:
         vector = aligned_empty(size)
         assert (vector.size, vector.dtype, vector.ctypes.data % 64) == (size, np.float32, 0)
         assert vector.flags.writeable and vector.flags.c_contiguous
+
+
+@given(sizes=SIZES, data=st.data())
+def test_distance_is_the_norm_of_what_has_come_without_statistics(
+    sizes: list[tuple[int, bool]], data: st.DataObject
+) -> None:
+    spec = spec_of(sizes)
+    base = random_vector(spec.size, 4)
+    inbox = Inbox(spec)
+    for seed in (5, 6):
+        vector, pulled = random_vector(spec.size, seed), data.draw(arrivals(spec))
+        inbox.expect(base)
+        for arrival in pulled:
+            arrival.enter(inbox, vector)
+        trained = sent(spec, pulled) & ~is_state(spec)
+        distance = inbox.distance
+        assert distance.length == pytest.approx(np.linalg.norm((vector - base)[trained].astype(np.float64)), rel=1e-6)
+        assert distance.entries == trained.sum()
+        assert distance.sparse == any(a.sparse and a.kept is not None for a in pulled)
+        own = base[came(spec, pulled) & ~is_state(spec)].astype(np.float64)
+        assert inbox.own_scale() == pytest.approx(np.sqrt(np.mean(own**2)) if own.size else 0.0, rel=1e-6)
+
+
+@given(sizes=SIZES, sparse=st.booleans())
+def test_vector_received_as_it_is_has_the_distance_of_what_the_merge_will_add(
+    sizes: list[tuple[int, bool]], sparse: bool
+) -> None:
+    spec = spec_of(sizes)
+    vector, base = random_vector(spec.size, 1), random_vector(spec.size, 2)
+    inbox = Inbox(spec)
+    inbox.expect(base, raw=True)
+    kept = np.zeros(spec.size, bool) | is_state(spec)
+    for start in range(0, spec.size, SHARD):
+        span = slice(start, min(start + SHARD, spec.size))
+        Arrival(span, kept[span], sparse).enter(inbox, vector)
+    expected = np.where(kept, vector, np.float32(0)) if sparse else vector
+    np.testing.assert_array_equal(inbox.vector, expected)
+    # A peer that leaves entries out says that they are 0: that is as far away as 0 is.
+    difference = (expected - base)[~is_state(spec)].astype(np.float64)
+    assert inbox.distance.length == pytest.approx(np.linalg.norm(difference), rel=1e-6)
+    assert (inbox.distance.entries, inbox.distance.sparse) == (difference.size, False)
+    inbox.subtract(base)
+    np.testing.assert_array_equal(inbox.vector, oracle(spec, expected, base))
+
+
+@given(sizes=SIZES, data=st.data(), raw=st.booleans())
+def test_peers_model_is_what_has_come_and_the_base_elsewhere(
+    sizes: list[tuple[int, bool]], data: st.DataObject, raw: bool
+) -> None:
+    spec = spec_of(sizes)
+    vector, base = random_vector(spec.size, 1), random_vector(spec.size, 2)
+    inbox, out = Inbox(spec), np.empty(spec.size, np.float32)
+    pulled = data.draw(arrivals(spec))
+    inbox.expect(base, raw)
+    for arrival in pulled:
+        arrival.enter(inbox, vector)
+    inbox.write_peer(out)
+    if raw:
+        np.testing.assert_array_equal(out, np.where(sent(spec, pulled), vector, np.float32(0)))
+        return
+    known = sent(spec, pulled) & ~is_state(spec)
+    expected = np.where(known, base + (vector - base), base)
+    for variable, arrived in zip(spec.variables, inbox.arrived(), strict=True):
+        if not variable.trainable and arrived:
+            expected[variable.span] = vector[variable.span]
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_without_a_base_there_is_no_distance() -> None:
+    spec = spec_of([(20, True)])
+    inbox = Inbox(spec)
+    inbox.expect(None)
+    inbox.accept(0, random_vector(spec.size))
+    assert (inbox.distance.length, inbox.distance.entries) == (0.0, 0)
+    with pytest.raises(ValueError, match="no base"):
+        inbox.own_scale()
+
+
+def test_distance_of_values_whose_squares_or_difference_float32_does_not_hold() -> None:
+    spec = spec_of([(16, True)])
+    inbox = Inbox(spec)
+    inbox.expect(np.zeros(16, np.float32))
+    inbox.accept(0, np.full(16, 1e30, np.float32))
+    assert inbox.distance.length == pytest.approx(4e30, rel=1e-6)
+    inbox.expect(np.full(16, -3e38, np.float32))
+    inbox.accept(0, np.full(16, 3e38, np.float32))
+    assert inbox.distance.length == np.inf
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("name, refused", [("bn/moving_variance", True), ("bn/moving_mean", False)])
+def test_negative_variance_is_refused_and_leaves_the_shard_as_it_was(
+    name: str, refused: bool, sparse: bool, raw: bool
+) -> None:
+    spec = WeightSpec.layout([("kernel", (30,), "float32", True), (name, (16,), "float32", False)])
+    vector, base = np.abs(random_vector(spec.size, 1)), random_vector(spec.size, 2)
+    inbox = Inbox(spec)
+    inbox.expect(base, raw)
+    for value in (0.0, -1e-6):
+        vector[33] = value
+        before = inbox.vector.copy()
+        # The variable begins in the second shard of 32 elements.
+        arguments = (32, vector[32:], np.arange(16)) if sparse else (32, vector[32:])
+        if not refused or value >= 0.0:
+            inbox.accept(*arguments)
+            continue
+        with pytest.raises(RejectedWeights, match="moving variance is -1e-06") as refusal:
+            inbox.accept(*arguments)
+        assert refusal.value.code == "negative-variance"
+        np.testing.assert_array_equal(inbox.vector, before)

@@ -19,7 +19,8 @@ from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training.downloads import Downloads
-from p2pdl.training.exchange import Exchange, ExchangeSettings
+from p2pdl.training.exchange import Exchange
+from p2pdl.training.exchange_settings import ExchangeSettings
 from p2pdl.training.timeline import Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.transport.zeromq import ZmqClient

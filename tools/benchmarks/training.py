@@ -22,7 +22,8 @@ from p2pdl.store import memory
 from p2pdl.store.writer import StoreWriter
 from p2pdl.training import losses
 from p2pdl.training.downloads import Downloads
-from p2pdl.training.exchange import Exchange, ExchangeSettings
+from p2pdl.training.exchange import Exchange
+from p2pdl.training.exchange_settings import ExchangeSettings
 from p2pdl.training.mean_threshold import MeanThreshold
 from p2pdl.training.models.registry import build
 from p2pdl.training.step import compile_step

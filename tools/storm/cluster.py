@@ -1,4 +1,4 @@
-"""Nodes for a storm: each a real `p2pdl node`, started again as a service manager would, with a fault proxy before it."""
+"""The nodes of a storm: each is a real `p2pdl node`, which a fault proxy may stand before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class StormNode:
         bind: `host:port` where it listens.
         address: `host:port` at which the others reach it.
         proxy: What stands between the two; None if they are the same.
-        folder: The run's folder, which holds a folder for each node.
+        folder: The node's own folder.
+        output: The file that takes what it says.
         command: Its command line.
         lifeline: Ends it with this process.
         mark: What its processes carry in their environment.
@@ -49,13 +50,14 @@ class StormNode:
         address: str,
         proxy: FaultProxy | None,
         folder: Path,
+        output: Path,
         command: list[str],
         lifeline: Lifeline,
         mark: str,
     ) -> None:
         self.name, self.bind, self.address, self.proxy = name, bind, address, proxy
-        self.folder = folder / name
-        self.output = folder / f"{name}.out"
+        self.folder = folder
+        self._output = output
         self.exit_codes: list[int] = []
         self._command = command
         self._lifeline = lifeline
@@ -69,7 +71,7 @@ class StormNode:
 
     def start(self) -> None:
         """Start it, as it was started before."""
-        with self.output.open("ab") as said:
+        with self._output.open("ab") as said:
             self._process = subprocess.Popen(
                 [*self._command, "--lifeline", str(self._lifeline.reading)],
                 pass_fds=[self._lifeline.reading],
@@ -120,7 +122,7 @@ class StormNode:
 
     def last_words(self) -> str:
         """The end of what it has written on its terminal."""
-        return self.output.read_text(errors="replace")[-2000:]
+        return self._output.read_text(errors="replace")[-2000:]
 
 
 class StormCluster:
@@ -166,7 +168,9 @@ class StormCluster:
             try:
                 runs.mkdir(parents=True)
             except OSError as error:
-                raise StartupError(f"{runs} cannot be made: {error.strerror}", "name another folder with --out") from None
+                raise StartupError(
+                    f"{runs} cannot be made: {error.strerror}", "name another folder with --out"
+                ) from None
             lifeline = Lifeline()
             stack.callback(lifeline.close)
             stack.callback(self._end)
@@ -179,13 +183,23 @@ class StormCluster:
                 entries.append({"name": name, "address": address, "bind": bind})
                 command = [sys.executable, "-m", "p2pdl", "node", "--config", str(self._file), "--name", name]
                 self.nodes[name] = StormNode(
-                    name, bind, address, proxy, runs / CLUSTER, command, lifeline, self.mark
+                    name,
+                    bind,
+                    address,
+                    proxy,
+                    runs / CLUSTER / name,
+                    self._folder / f"{name}.out",
+                    command,
+                    lifeline,
+                    self.mark,
                 )
             configuration = {"cluster": {"name": CLUSTER, "runs": str(runs)}, "nodes": entries, **self._sections}
             try:
                 self._file.write_text(json.dumps(configuration, indent=2) + "\n")
             except OSError as error:
-                raise StartupError(f"{self._file} cannot be written: {error.strerror}", "choose another folder") from None
+                raise StartupError(
+                    f"{self._file} cannot be written: {error.strerror}", "choose another folder"
+                ) from None
             if self._file.parent != self._folder:
                 stack.callback(self._file.unlink)
             self._stack = stack.pop_all()
@@ -202,4 +216,6 @@ class StormCluster:
         for node in self.nodes.values():
             node.reap()
         if left:
-            raise ProcessDied(f"processes {left} were killed and are still there", "look at what the kernel says of them")
+            raise ProcessDied(
+                f"processes {left} were killed and are still there", "look at what the kernel says of them"
+            )

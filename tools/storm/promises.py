@@ -22,8 +22,11 @@ FEWEST_SAMPLES = 12
 """A process that was looked at less often says nothing about growth."""
 
 DESCRIPTORS, THREADS, MEBIBYTES = 8, 4, 24.0
-"""By how much what a process holds may differ between the first and the last third of its life: connections come and go,
-and the heap of a server is not full from the beginning."""
+"""By how much what a process holds may grow from the first to the last third of its life: connections come and go, and
+the heap of a server is not full from the beginning."""
+
+GAP_SECONDS, RECOVERY_SECONDS = 15.0, 120.0
+"""What `Limits` are as a rule: a machine on which several nodes load TensorFlow at the same time is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class Limits:
         reference: Accuracy of the undisturbed run; None if there is none.
     """
 
-    gap: float = 15.0
-    recovery: float = 120.0
+    gap: float = GAP_SECONDS
+    recovery: float = RECOVERY_SECONDS
     reference: float | None = None
 
 
@@ -140,7 +143,9 @@ def came_back(seen: Observations, longest: float) -> Verdict:
             took.append(float("inf") if back is None else back - stop.end)
             if took[-1] > longest:
                 broken.append(f"{node} took {took[-1]:.1f} s to come back")
-    found = f"{len(took)} returns, median {statistics.median(took):.1f} s, longest {max(took):.1f} s" if took else "none"
+    found = (
+        f"{len(took)} returns, median {statistics.median(took):.1f} s, longest {max(took):.1f} s" if took else "none"
+    )
     return _verdict("those killed come back", f"{found}, {longest:g} s allowed", broken)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from p2pdl.errors import ProcessDied
 from tools.storm import watching
@@ -11,12 +13,17 @@ from tools.storm.cluster import StormCluster
 from tools.storm.events import Event
 from tools.storm.journal import Journal
 from tools.storm.observations import Observations
+from tools.storm.plan import Plan
 from tools.storm.processes import marked
 from tools.storm.promises import AGREE_SECONDS
+from tools.storm.report import say
 from tools.storm.striking import Say, Striker
 
 LOOK_SECONDS = 0.05
 ASK_AGAIN_SECONDS = 0.5
+
+START_SECONDS = 300.0
+"""How long all nodes may take to save their first checkpoints: they load TensorFlow all at the same time."""
 
 ORPHAN_SECONDS = 10.0
 """How long after a supervisor its children may still be seen."""
@@ -31,7 +38,6 @@ class Run:
         journal: Where it is written down.
         say: Tells people.
         steps: Steps that each node has to do.
-        start_seconds: How long the nodes may take to save their first checkpoints.
         patience: How long, after the storm, they may take to finish.
     """
 
@@ -42,13 +48,12 @@ class Run:
         journal: Journal,
         say: Say,
         steps: int,
-        start_seconds: float,
         patience: float,
     ) -> None:
         self._cluster = cluster
         self._nodes = cluster.nodes
         self._say = say
-        self._start_seconds, self._patience = start_seconds, patience
+        self._patience = patience
         self._striker = Striker(self._nodes, events, journal, say)
         self._sampler = watching.Sampler(self._nodes.values())
         self._began: float | None = None
@@ -82,11 +87,9 @@ class Run:
     def _start(self) -> None:
         for node in self._nodes.values():
             node.start()
-        ready = self._wait(
-            lambda: watching.are_training(self._nodes.values()) or self._striker.ended, self._start_seconds
-        )
+        ready = self._wait(lambda: watching.are_training(self._nodes.values()) or self._striker.ended, START_SECONDS)
         if not ready or self._striker.ended:
-            why = "; ".join(self._striker.wrong) or f"they have saved no checkpoints within {self._start_seconds:g} s"
+            why = "; ".join(self._striker.wrong) or f"they have saved no checkpoints within {START_SECONDS:g} s"
             raise ProcessDied(f"the nodes have not started as they should: {why}", "look at what they have said")
         self._began = time.monotonic()
         self._say(0.0, "", "every node has saved a checkpoint: the storm begins")
@@ -116,3 +119,33 @@ class Run:
             self._sampler.look()
             time.sleep(LOOK_SECONDS)
         return True
+
+
+def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float) -> Observations:
+    """Run a cluster through a storm, end whatever is left of it, and see what that was.
+
+    Args:
+        plan: What to run.
+        events: What befalls it.
+        folder: A new folder.
+        patience: Seconds after the storm within which the nodes have to finish.
+
+    Raises:
+        StartupError: The folder cannot be made.
+        ProcessDied: The nodes do not even start.
+    """
+    before = watching.own_things()
+    beside = Path(plan.beside) if plan.beside else None
+    with StormCluster(folder, plan.nodes, plan.sections, proxied=True, beside=beside) as cluster:
+        journal = Journal(folder / "journal.jsonl", plan.to_json())
+        try:
+            seen = Run(cluster, events, journal, say, plan.steps, patience).run()
+        finally:
+            journal.close()
+    gc.collect()
+    seen.left += [f"the file {name}" for name in watching.temporary_files(folder)]
+    after = watching.own_things()
+    seen.left += [
+        f"{after[what]} {what} of this program, {before[what]} before" for what in after if after[what] > before[what]
+    ]
+    return seen

@@ -10,8 +10,8 @@ from p2pdl.types import NodeId
 from tools.storm.events import ACTS, Event
 
 BREATH_SECONDS = 2.0
-"""A node's processes are left alone for so long after an act upon them, and so is the way to it: often less than a start
-takes, so that nodes are struck while they start."""
+"""A node's processes are left alone for so long after an act upon them, and so is the way to it. That is less than a
+start takes, so that nodes are struck while they start."""
 
 
 def storm(seed: int, nodes: Sequence[NodeId], seconds: float, kinds: Sequence[str], every: float) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Strikes nodes when a schedule says so, and undoes it in time: goes on what was stopped, starts again what was ended."""
+"""Strikes nodes when a schedule says so, and undoes it in time: what was stopped goes on, what was ended is started."""
 
 from __future__ import annotations
 

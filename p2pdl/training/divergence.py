@@ -1,0 +1,13 @@
+"""Training that has diverged, and what is said of it."""
+
+from __future__ import annotations
+
+from p2pdl.errors import DivergedError
+
+
+def diverged(step: int, loss: float) -> DivergedError:
+    """What is said of a step whose loss is not finite."""
+    return DivergedError(
+        f"the loss of step {step} is {loss}: training has diverged; nothing of it was published",
+        "lower train.optimizer.learning_rate, or check the data for extreme values",
+    )
