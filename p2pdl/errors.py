@@ -18,6 +18,7 @@ P2pdlError
 ├── TrainingError             training itself cannot go on                                   exit 1
 │   └── DivergedError         the node's own loss or weights are no longer finite
 ├── ProcessDied               a process of the node ended by itself                          exit 1
+├── NameTaken                 another node runs under this one's name, and has prevailed     exit 1
 └── PeerError                 a peer or the network failed; never ends a run
     ├── ProtocolError         bytes that are not this protocol
     ├── PeerTimeout           no answer within the deadline
@@ -153,6 +154,23 @@ class DivergedError(TrainingError):
 
 class ProcessDied(P2pdlError):
     """A process of the node ended by itself."""
+
+
+class NameTaken(P2pdlError):
+    """Another node runs under this one's name, and has prevailed.
+
+    Args:
+        name: The name.
+        address: Where this node is.
+        other: Where the other one is.
+    """
+
+    def __init__(self, name: str, address: str, other: str) -> None:
+        super().__init__(
+            f"the name {name} is in use: another node of that name runs at {other}, and has prevailed over this one at "
+            f"{address}",
+            "give each node a name of its own, or stop the other one first",
+        )
 
 
 class PeerError(P2pdlError):

@@ -110,7 +110,13 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server(
-    store: int, *, address: str = "", cluster: str = "lab", node: str = "alpha", log: Path | str = ""
+    store: int,
+    *,
+    address: str = "",
+    cluster: str = "lab",
+    node: str = "alpha",
+    log: Path | str = "",
+    keys: Path | str = "",
 ) -> Iterator[ServerProcess]:
     """Run `python -m p2pdl.server` over a store and wait until it says that it is ready, or why it is not.
 
@@ -120,11 +126,12 @@ def server(
         cluster: The node's cluster.
         node: The node's name.
         log: Its log file.
+        keys: The folder of the keys, if it lets only their owners in.
     """
     address = address or f"127.0.0.1:{free_port()}"
     lifeline, writing_end = os.pipe()
     reading_end, ready = os.pipe()
-    settings = ServerSettings(cluster, node, address, store, lifeline, ready, str(log))
+    settings = ServerSettings(cluster, node, address, store, lifeline, ready, str(log), keys=str(keys))
     started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "p2pdl.server", settings.to_argument()],

@@ -12,6 +12,7 @@ from typing import Any
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration, load
+from p2pdl.errors import NameTaken
 from p2pdl.node.children import Lifeline
 from p2pdl.node.choice import claim_node
 from p2pdl.node.participation import Participation, profile_of
@@ -20,7 +21,8 @@ from p2pdl.node.server_keeper import ServerKeeper
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
 from p2pdl.store.block import Block
-from p2pdl.store.layout import STATUS
+from p2pdl.store.layout import STATUS, VIEW
+from p2pdl.store.view import MemberView
 from p2pdl.training.callback import GossipCallback
 from p2pdl.training.recorder import finite
 from p2pdl.types import JsonObject
@@ -79,6 +81,7 @@ class AttachedNode:
         self._lifeline = Lifeline()
         self._store = memory.create()
         self._status = Block(self._store, STATUS)
+        self._members = MemberView(Block(self._store, VIEW))
         self._participation: Participation | None = None
         self._server = ServerKeeper(configuration, self._node, self._store, self._lifeline, self._folder)
         atexit.register(self.close)
@@ -109,6 +112,7 @@ class AttachedNode:
         if self._clock.now() >= self._status_due:
             self._write_status()
             self._server.keep()
+            self._check_name()
             if self._timeline is not None:
                 self._timeline.flush()
         return {"merges": exchange.counters.merges, "merges_skipped": exchange.counters.merges_skipped}
@@ -157,6 +161,7 @@ class AttachedNode:
             self._timeline.close()
         self._server.end()
         self._status.close()
+        self._members.close()
         self._lifeline.close()
         os.close(self._store)
         self._claim.release()
@@ -166,6 +171,12 @@ class AttachedNode:
         if self._timeline is not None:
             self._timeline.record("trainer", name, self._began, now, **details)
         return now - self._began
+
+    def _check_name(self) -> None:
+        other = self._members.superseded
+        if other is not None:
+            address = str(self._configuration.node(self._node).address)
+            raise NameTaken(self._node, address, other)
 
     def _pause(self, seconds: float) -> bool:
         self._write_status()

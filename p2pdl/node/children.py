@@ -86,6 +86,7 @@ def start_server(
     limits: ServingLimits | None = None,
     members: MembershipStart | None = None,
     shared_settings: Path | None = None,
+    keys: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a server process and wait until it listens.
 
@@ -99,9 +100,10 @@ def start_server(
         limits: What the server grants.
         members: How it begins to look for other nodes; None for a server that knows nobody.
         shared_settings: The JSON that a node which joins is told.
+        keys: The folder of the keys; None to encrypt nothing and to let everybody in.
 
     Raises:
-        StartupError: It cannot listen there.
+        StartupError: It cannot listen there, or its keys cannot be used.
         ProcessDied: It ended, or did not say that it listens.
     """
     ready, ready_writing = os.pipe()
@@ -119,6 +121,7 @@ def start_server(
         limits.copies_nbytes,
         asdict(members) if members else None,
         str(shared_settings or ""),
+        str(keys or ""),
     )
     try:
         process = subprocess.Popen(

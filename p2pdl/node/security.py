@@ -39,8 +39,8 @@ def keys_folder(configuration: Configuration) -> Path | None:
     why = "`security: curve` needs keys" if mode == "curve" else f"{exposed} can be reached from other machines"
     raise StartupError(
         f"{why}, and {folder} has no list of those that may take part",
-        f"`p2pdl keygen --config {shlex.quote(str(configuration.file))}` makes keys and says what to copy where; or write "
-        "`security: none` if everybody who can reach the nodes is trusted",
+        f"`p2pdl keygen --config {shlex.quote(str(configuration.file))}` makes keys and says what to copy where; or "
+        "write `security: none` if everybody who can reach the nodes is trusted",
     )
 
 

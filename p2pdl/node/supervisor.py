@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from p2pdl.config import Configuration
-from p2pdl.errors import EXIT_DONE, EXIT_FAILED
+from p2pdl.errors import EXIT_DONE, EXIT_FAILED, NameTaken
 from p2pdl.node.children import Lifeline, TrainerSettings, start_trainer
 from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
@@ -194,13 +194,8 @@ class Supervisor:
         if self._signals:
             log.info("stopping: finishing the step and saving (Ctrl-C once more to stop at once)")
         else:
-            log.error(
-                "the name %s is in use: another node of that name runs at %s, and has prevailed over this one at %s; "
-                "this one saves and ends\n  -> give each node a name of its own, or stop the other one first",
-                self._node,
-                self._members.superseded,
-                self._configuration.node(self._node).address,
-            )
+            address = str(self._configuration.node(self._node).address)
+            log.error("%s; saving what it has trained", NameTaken(self._node, address, self._members.superseded or ""))
 
     def _pause_before_restart(self, code: int) -> float | None:
         """Seconds before the trainer is started again; None if it is not."""

@@ -149,10 +149,13 @@ class MembershipCluster:
         return math.inf
 
     def agrees(self) -> bool:
-        """True if every node that runs takes exactly those that run for alive, each in its present life and place."""
+        """True if every node that runs holds exactly those that run for alive, each in its present life and place.
+
+        Nobody is under suspicion any more, neither one that runs nor one that does not.
+        """
         running = self.running
-        lives = {it.name: (it.core.members[it.name].life, it.address) for it in running}
-        return len(lives) == len(running) and all(alive(it.core) == lives for it in running)
+        lives = {it.name: (it.core.members[it.name].life, it.address, "alive") for it in running}
+        return len(lives) == len(running) and all(present(it.core) == lives for it in running)
 
     def changes(self, state: str) -> list[tuple[float, NodeId, Changed]]:
         """All changes to a state that nodes have seen: when, by whom, and what."""
@@ -164,6 +167,6 @@ class MembershipCluster:
         ]
 
 
-def alive(core: Membership) -> dict[NodeId, tuple[int, str]]:
-    """Life and address by name of those whom a node takes for alive."""
-    return {name: (member.life, member.address) for name, member in core.members.items() if member.state == "alive"}
+def present(core: Membership) -> dict[NodeId, tuple[int, str, str]]:
+    """Life, address and state by name of the members that a node holds for alive, or suspects."""
+    return {name: (it.life, it.address, it.state) for name, it in core.members.items() if it.is_present}

@@ -12,7 +12,7 @@ from p2pdl.protocol.membership.identity import RAISE_LIMIT
 from p2pdl.protocol.membership.members import Member, Row, to_row
 from p2pdl.protocol.membership.presets import PRESETS
 from p2pdl.protocol.messages import ProbeRequest, SyncRequest
-from p2pdl.simulation.membership import MembershipCluster, alive
+from p2pdl.simulation.membership import MembershipCluster, present
 from tests.simulation.schedules import run_schedule
 
 LAN = PRESETS["lan"]
@@ -66,22 +66,21 @@ def test_node_that_is_told_one_address_finds_all_and_is_found() -> None:
 
 @pytest.mark.parametrize("count", [2, 8, 48])
 def test_death_is_known_everywhere_within_three_times_the_theoretical_time(count: int) -> None:
-    """The theoretical time is `shortest_suspicion`: what SWIM gives a suspect of which all know at once.
+    """The theoretical time is `shortest_suspicion`: what a suspect of which all know at once has to refute it.
 
-    To it come the time until somebody probes the node, one interval on average, the interval of that probe, and the time
-    of the rumour, some gossip intervals.
+    To it come the time until somebody probes the node, about one interval, the interval of that probe, and the time of
+    the rumours, some gossip intervals.
     """
     for seed in range(3):
         cluster = found(count, seed, is_encoded=False)
         cluster.stop("node1")
-        began = cluster.now
         assert cluster.run_until(cluster.agrees, 3 * LAN.shortest_suspicion(count), 0.1) < math.inf, seed
         for it in cluster.running:
             known = it.core.known["node1"]
             assert known.member.state == "dead" and known.error
         assert {change.member.name for _, _, change in cluster.changes("suspect")} == {"node1"}
         cluster.run(60.0)
-        assert cluster.agrees() and cluster.now > began
+        assert cluster.agrees()
 
 
 @pytest.mark.parametrize("loss, lateness", [(0.05, 0.0), (0.0, 0.45), (0.05, 0.3)])
@@ -128,8 +127,10 @@ def test_node_that_starts_again_is_taken_over_with_its_address_in_one_change(add
     cluster.run(30.0)
     for it in cluster.running:
         changes = [change for _, change in it.log[before[it.name] :] if change.member.name == "node3"]
-        assert it.name == "node3" or [change.member.state for change in changes] == ["alive"]
-        assert it.name == "node3" or ("instead of" in changes[0].reason) == bool(address)
+        # While it asks at its former address, a probe there may fail.
+        reasons = [change.reason for change in changes if change.member.state != "suspect"]
+        moved = " at 10.9.9.9:7101 instead of 10.0.0.3:7101" if address else ""
+        assert reasons == ([] if it.name == "node3" else [f"it has started again{moved}"])
 
 
 @pytest.mark.parametrize("seconds", [30.0, 3600.0])
@@ -151,7 +152,7 @@ def test_halves_that_meet_again_agree_and_nobody_dies_of_it() -> None:
         cluster.cut(*halves(cluster))
         cluster.run(90.0)
         for half in halves(cluster):
-            assert all(sorted(alive(cluster.members[name].core)) == half for name in half)
+            assert all(sorted(present(cluster.members[name].core)) == half for name in half)
         deaths = len(cluster.changes("dead"))
         cluster.heal()
         assert cluster.run_until(cluster.agrees, HEALING_SECONDS, 0.1) < math.inf
@@ -247,18 +248,14 @@ def test_member_whose_incarnation_is_raised_again_and_again_is_not_locked_out() 
 
 def test_stranger_without_its_key_on_the_list_does_not_enter() -> None:
     keys = {f"node{number}": f"{number}" * 64 for number in range(5)}
-    cluster = MembershipCluster(5, LAN)
-    cluster.contacts.clear()
-    cluster.run(2.0)
-    for it in list(cluster.running):
-        cluster.contacts[it.name] = it.address
-        it.stop()
+    cluster = MembershipCluster(0, LAN)
+    cluster.contacts |= {name: f"{name}:7101" for name in keys}
     for name in keys:
         cluster.start(name, keys=keys)
     assert cluster.run_until(cluster.agrees, 10.0) < math.inf
     stranger = cluster.start("stranger", "10.9.9.9:7101", keys={"stranger": "f" * 64})
     cluster.run(30.0)
-    assert {name for it in cluster.running for name in alive(it.core) if it is not stranger} == keys.keys()
+    assert {name for it in cluster.running for name in present(it.core) if it is not stranger} == keys.keys()
     assert sum(it.core.counters["refused-key"] for it in cluster.running) > 0
 
 
