@@ -27,6 +27,7 @@ NAMES = {
     "checkpoint.before-rename": "the file is whole and on the disk, under its temporary name",
     "checkpoint.before-folder-sync": "the file has its name, but perhaps not yet on the disk",
     "checkpoint.before-removal": "the file is safe, the ones that it makes superfluous are still there",
+    "store.half-published": "a new version's weights and number are written, their digests are not",
 }
 """Every failpoint, and where the code is when it is hit."""
 

@@ -130,7 +130,7 @@ def test_line_to_run_is_quoted(tmp_path: Path) -> None:
         (f"alpha secret {A}\nbeta secret {B}\n", "must be the one line"),
         (f"{A}\n", "must be the one line"),
         ("\0\xff" * 100, "must be the one line"),
-        (f"alpha secret {A}" + " " * 5000 + "x", "must be the one line"),
+        (f"alpha secret {A}" + " " * 5000, "must be the one line"),
         (f"alpha public {A}\n", "holds a public key in the place of a secret one"),
         (f"alpha public {A}\nbeta public {B}\n", "holds a public key in the place of a secret one"),
         (f"beta secret {B}\n", "holds the secret of beta, not that of alpha"),
@@ -139,11 +139,8 @@ def test_line_to_run_is_quoted(tmp_path: Path) -> None:
 def test_file_that_holds_something_else_is_named_and_not_shown(folder: Path, content: str, expected: str) -> None:
     (folder / "alpha.secret").write_bytes(content.encode("latin-1"))
     text = message_of(folder)
-    if len(content) <= 4096:
-        assert expected in text
-        assert A[:8] not in text and B[:8] not in text
-    else:
-        assert read_secret(folder, "alpha") == A if "x" not in content[:4096] else expected in text
+    assert expected in text
+    assert A[:8] not in text and B[:8] not in text
 
 
 def test_secret_that_is_missing_says_how_to_get_one(folder: Path, tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from p2pdl.config.sections import NodeEntry
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
 from p2pdl.node.choice import is_local, is_this_machines
 from p2pdl.node.connection_check import Connections, check_connections
+from p2pdl.node.connection_client import Asking, asking
 from p2pdl.node.connection_sighting import Expectation
 from p2pdl.node.exchange_cost import exchange_cost
 from p2pdl.node.inspection import Inspection, inspect
 from p2pdl.node.shared_settings import shared_settings
 from p2pdl.protocol.deadlines import PULL_BOUNDS
 from p2pdl.spec import WeightSpec
-from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import JsonObject
 
 LINKS = (10.0, 50.0, 100.0, 300.0, 1000.0)
@@ -71,9 +71,14 @@ def command(
         raise click.UsageError("--name says from which node to look at the others: give --connect too")
     configuration = configuration_of(file, overrides)
     own = own_entry(configuration, name) if connect else None
-    inspection = inspect(configuration)
+    ways = asking(configuration, own) if connect else None
+    try:
+        inspection = inspect(configuration)
+        connections = _connections(configuration, inspection, own, ways) if ways else None
+    finally:
+        if ways:
+            ways.client.close()
     findings = _findings(configuration, inspection, links)
-    connections = _connections(configuration, inspection, own) if connect else None
     if connections is not None:
         findings["connections"] = connections.to_json()
     if as_json:
@@ -97,19 +102,18 @@ def own_entry(configuration: Configuration, name: str | None) -> NodeEntry | Non
     return next((entry for entry in configuration.nodes if is_this_machines(entry)), None)
 
 
-def _connections(configuration: Configuration, inspection: Inspection, own: NodeEntry | None) -> Connections:
+def _connections(
+    configuration: Configuration, inspection: Inspection, own: NodeEntry | None, ways: Asking
+) -> Connections:
     expected = Expectation(
         file=configuration.file.name,
         cluster=configuration.cluster.name,
-        mechanism="NULL",
+        mechanism=ways.mechanism,
         settings=shared_settings(configuration),
         spec=WeightSpec.parse("\n".join(inspection.spec_rows)),
     )
-    client = ZmqClient()
-    try:
-        return check_connections(expected, own, [entry for entry in configuration.nodes if entry is not own], client)
-    finally:
-        client.close()
+    others = [entry for entry in configuration.nodes if entry is not own]
+    return check_connections(expected, own, others, ways.client, ways.key)
 
 
 def _findings(configuration: Configuration, inspection: Inspection, links: Sequence[float]) -> JsonObject:

@@ -15,7 +15,7 @@ from p2pdl.types import NodeId
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 LONGEST = 4096
-"""Bytes that are read of a file; a secret has less than 150."""
+"""Bytes of a file that is looked at; a secret has less than 150."""
 
 
 def secret_path(folder: Path, name: NodeId) -> Path:
@@ -55,7 +55,7 @@ def read_secret(folder: Path, name: NodeId) -> str:
         ) from None
     except OSError as error:
         raise unreadable(path, error) from None
-    return _secret_in(text, path, name)
+    return _secret_in(text if len(text) < LONGEST else "", path, name)
 
 
 def write_secret(folder: Path, name: NodeId, secret: str, *, force: bool = False) -> Path:

@@ -102,7 +102,11 @@ class Connections:
 
 
 def check_connections(
-    expected: Expectation, own: NodeEntry | None, others: Sequence[NodeEntry], client: ClientTransport
+    expected: Expectation,
+    own: NodeEntry | None,
+    others: Sequence[NodeEntry],
+    client: ClientTransport,
+    key: Step | None = None,
 ) -> Connections:
     """Look at all nodes; takes `LIMIT_SECONDS` at most, and less than a second if all of them answer.
 
@@ -111,6 +115,7 @@ def check_connections(
         own: The node that runs here; None to look at the others only.
         others: The nodes to look at.
         client: How to ask; stays the caller's.
+        key: What is to be said of this node's key; None where it needs none.
     """
     peers = [Sighting(entry.name, entry.address) for entry in others]
     here: Sighting | None = None
@@ -121,7 +126,7 @@ def check_connections(
     checks = tuple(_check(seen, judge(expected, seen)) for seen in peers)
     if own is None:
         return Connections(None, checks)
-    steps = own_steps(expected, own, error, here)
+    steps = own_steps(expected, own, error, here, key)
     if here is None:
         return Connections(Check(own.name, str(own.listen), tuple(steps)), checks)
     return Connections(_check(here, steps), checks)

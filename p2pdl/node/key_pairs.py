@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,46 +60,57 @@ def make_pairs(
     folder = configuration.resolve(configuration.security.keys)
     for name in names:
         configuration.node(name)
-    for name in set(operators) & set(configuration.names):
-        raise StartupError(
-            f"{name} is a node of {configuration.file}, and cannot be an operator too", "choose another name for it"
-        )
+    for name in operators:
+        if name in configuration.names:
+            raise StartupError(
+                f"{name} is a node of {configuration.file}, and cannot be an operator too",
+                "choose another name for the operator",
+            )
     listed = read_allowed(folder) if (folder / ALLOWED_FILE).exists() else {}
     chosen = [name for name in configuration.names if name in names or not (names or operators)]
-    owners = [*((name, False) for name in chosen), *((name, True) for name in dict.fromkeys(operators))]
-    if not force:
-        for name in {*names, *operators} & listed.keys():
-            _refuse_lost(folder, name)
-    pairs = [_pair(folder, name, operator, listed.get(name), force) for name, operator in owners]
+    owners = {**dict.fromkeys(chosen, False), **dict.fromkeys(operators, True)}
+    # Everything is looked at before anything is made, so that a mistake leaves all as it was.
+    states = {name: _state(folder, name, operator, listed.get(name), force) for name, operator in owners.items()}
+    for name, state in states.items():
+        if state == "elsewhere" and name in (*names, *operators):
+            raise StartupError(
+                f"{name} is on the list already, and {secret_path(folder, name)} is not here",
+                "copy it from the machine where it was made; or --force makes a new pair, and then the list goes to "
+                "every machine",
+            )
+    pairs = [
+        KeyPair(name, operator, _public(folder, name, states[name], listed, force), secret_path(folder, name), state)
+        for (name, operator), state in zip(owners.items(), states.values(), strict=True)
+    ]
     changed = [AllowedKey(pair.name, pair.public, pair.operator) for pair in pairs if pair.state in ("made", "listed")]
     if changed:
         allow(folder, changed)
     return pairs
 
 
-def _refuse_lost(folder: Path, name: NodeId) -> None:
-    path = secret_path(folder, name)
-    if not path.exists():
-        raise StartupError(
-            f"{name} is on the list already, and its secret is not here ({path} does not exist)",
-            "copy it from the machine where it was made; or --force makes a new pair, and then the list goes to every "
-            "machine",
-        )
-
-
-def _pair(folder: Path, name: NodeId, operator: bool, listed: AllowedKey | None, force: bool) -> KeyPair:
-    path = secret_path(folder, name)
-    if force or (listed is None and not path.exists()):
-        secret, public = make_keypair()
-        write_secret(folder, name, secret, force=force)
-        return KeyPair(name, operator, public, path, "made")
-    if listed is None:
-        return KeyPair(name, operator, public_of(read_secret(folder, name)), path, "listed")
-    if listed.operator != operator:
+def _state(folder: Path, name: NodeId, operator: bool, listed: AllowedKey | None, force: bool) -> str:
+    """What is to be done about a key: one of `STATES`."""
+    exists = secret_path(folder, name).exists()
+    if listed is not None and listed.operator != operator:
         raise StartupError(
             f"{folder / ALLOWED_FILE} lists {name} as {'an operator' if listed.operator else 'a node'}",
-            "choose another name, or change that line",
+            "choose another name, or remove that line",
         )
-    if not path.exists():
-        return KeyPair(name, operator, listed.public, path, "elsewhere")
-    return KeyPair(name, operator, load_identity(folder, name, AllowList(folder)).public, path, "kept")
+    if force or not (exists or listed):
+        return "made"
+    if not exists:
+        return "elsewhere"
+    if listed is None:
+        read_secret(folder, name)
+        return "listed"
+    load_identity(folder, name, AllowList(folder))
+    return "kept"
+
+
+def _public(folder: Path, name: NodeId, state: str, listed: Mapping[NodeId, AllowedKey], force: bool) -> str:
+    """The public key, after what is to be done has been done but for the list."""
+    if state == "made":
+        secret, public = make_keypair()
+        write_secret(folder, name, secret, force=force)
+        return public
+    return public_of(read_secret(folder, name)) if state == "listed" else listed[name].public

@@ -14,30 +14,37 @@ AGREEMENT = frozenset({"settings", "model", "round trip"})
 """Steps that a running node of the right name may fail: it runs, but not with this file."""
 
 
-def own_steps(expected: Expectation, entry: NodeEntry, error: int, seen: Sighting | None) -> list[Step]:
-    """Judge where a node is to listen.
+def own_steps(
+    expected: Expectation, entry: NodeEntry, error: int, seen: Sighting | None, key: Step | None = None
+) -> list[Step]:
+    """Judge a node's key, and where it is to listen.
 
     Args:
         expected: What a node of the file must be.
         entry: The node.
         error: What an attempt to listen came to, 0 if it could.
         seen: What answers there already, if the port is taken.
+        key: What is to be said of its key; None where it needs none.
     """
-    place, key = entry.listen, "bind" if entry.bind else "address"
+    steps = [key] if key else []
+    if key and not key.ok:
+        return steps
+    place, setting = entry.listen, "bind" if entry.bind else "address"
     if error in (0, errno.EADDRINUSE, errno.EACCES):
         every = "stands for every address of this machine" if place.is_wildcard else "is an address of this machine"
-        steps = [Step("address", True, f"{place.host} {every}")]
+        steps.append(Step("address", True, f"{place.host} {every}"))
     else:
         reason = "this machine has no such address" if error == errno.EADDRNOTAVAIL else os.strerror(error)
         return [
+            *steps,
             Step(
                 "address",
                 False,
                 f"{entry.name} cannot listen on {place}: {reason}",
-                f"correct `{key}` of {entry.name}; behind a port forwarding, write where it listens beside the address "
-                f"that the others dial: `bind: 0.0.0.0:{place.port}`",
+                f"correct `{setting}` of {entry.name}; behind a port forwarding, write where it listens beside the "
+                f"address that the others dial: `bind: 0.0.0.0:{place.port}`",
                 "not this machine",
-            )
+            ),
         ]
     if error == errno.EACCES:
         return [

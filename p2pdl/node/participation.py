@@ -211,6 +211,7 @@ class Participation:
             "merges": counters.merges,
             "merges_skipped": counters.merges_skipped,
             "adoptions": counters.adoptions,
+            "clipped": counters.clipped,
             "publications": counters.publications,
             "bytes_received": counters.bytes_received,
             "bytes_sent": bytes_sent,

@@ -7,14 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from p2pdl.errors import IncompatiblePeer, ProtocolError
-from p2pdl.protocol.messages import (
-    Envelope,
-    Refusal,
-    Reply,
-    SettingsRequest,
-    SpecRequest,
-    StatusRequest,
-)
+from p2pdl.protocol.messages import Envelope, Refusal, Reply, SettingsRequest, SpecRequest, StatusRequest
 from p2pdl.protocol.serving import Payload, Serving, refusal
 from p2pdl.transport.contract import Asker, Frames
 from p2pdl.wire import decode, encode
@@ -23,6 +16,7 @@ ANYBODY = "status"
 """The name under which a program asks that is no node, whoever's key it uses."""
 
 OPERATORS_MAY = (StatusRequest, SettingsRequest, SpecRequest)
+"""What an operator is answered."""
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +62,16 @@ class Answerer:
         """
         request_id = 0
         payload: Payload = ()
-        reply: Reply | None
+        reply: Reply
         try:
             if len(frames) != 1:
                 raise ProtocolError(f"a request is one frame, not {len(frames)}")
             envelope = decode(frames[0])
             request_id = envelope.id
-            reply = _refused(envelope, asker) if asker else None
-            if reply is None:
+            why = _refused(envelope, asker) if asker is not None else None
+            if why is not None:
+                reply = why
+            else:
                 if asker is not None and envelope.node != asker.name:
                     envelope = replace(envelope, node=asker.name)
                 reply, payload = self._serving.on_request(envelope, now)

@@ -215,7 +215,11 @@ class SimulatedNode:
                 case Send(request_id, request):
                     self._client.send(self._peer, [encode(Envelope(request_id, CLUSTER, self.name, request))])
                 case Accept(offset, values, indices):
-                    self._inbox.accept(offset, values, indices)
+                    try:
+                        self._inbox.accept(offset, values, indices)
+                    except PeerError as error:
+                        self._fail(error)
+                        return
                 case Complete(snapshot):
                     self._arrived = snapshot
                 case Unchanged(snapshot):

@@ -13,6 +13,7 @@ import numpy as np
 from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.codec.finite import is_finite
 from p2pdl.errors import DivergedError, StoreError
+from p2pdl.failpoints import reach
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec, combine_digests, shard_digest, shard_of
 from p2pdl.store import memory
 from p2pdl.store.layout import (
@@ -128,6 +129,7 @@ class StoreWriter:
         words[SlotWord.SAMPLES] = samples
         words[SlotWord.LOSS] = bits(loss)
         words[SlotWord.FINAL] = int(final)
+        reach("store.half-published")
         # For the server, which then need not read what it sends.
         self._digests[slot][:] = digests
         words[SlotWord.DIGEST] = combine_digests(digests)

@@ -228,7 +228,9 @@ def test_nodes_that_all_pass_are_exit_code_0(tmp_path: Path) -> None:
 def test_file_of_other_machines_is_looked_at_from_outside(tmp_path: Path) -> None:
     file = tmp_path / "peers.yaml"
     file.write_text("cluster: {name: lab}\nnodes: [{name: node1, address: 'no-such-machine.invalid:7101'}]\n")
-    result = run("--config", str(file), "--connect")
+    undecided = run("--config", str(file), "--connect")
+    assert undecided.exit_code == 2 and "`p2pdl keygen" in undecided.stderr
+    result = run("--config", str(file), "--connect", "--set", "security=none")
     assert result.exit_code == 1
     assert "no node of this file has an address of this machine" in result.stdout
     assert "node1, name: the name no-such-machine.invalid leads nowhere" in result.stdout

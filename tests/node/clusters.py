@@ -6,17 +6,19 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import PeerError
-from p2pdl.protocol.messages import Request, StatusReply, StatusRequest
+from p2pdl.protocol.messages import Request, SpecRequest, StatusReply, StatusRequest
 from p2pdl.puller.requests import Requester
+from p2pdl.spec import WeightSpec
 from p2pdl.transport.zeromq import ZmqClient
 from tests.processes import ROOT, free_port, is_running, wait_until
 
@@ -49,6 +51,11 @@ class Lab:
         """Everything that a node said."""
         return (self.folder / "runs" / "lab" / node / "node.log").read_text()
 
+    def checkpoints(self, node: str) -> dict[int, Path]:
+        """The checkpoints of a node by their steps, the oldest first."""
+        found = sorted((self.folder / "runs" / "lab" / node / "checkpoints").glob("step-*.ckpt"))
+        return {int(path.stem.removeprefix("step-")): path for path in found}
+
     def ask(self, node: str, request: Request, timeout: float = 1.0) -> tuple[Any, list[memoryview]]:
         """Ask a node something over the wire."""
         requester = Requester(ZmqClient(), "lab", "test", MonotonicClock())
@@ -56,6 +63,15 @@ class Lab:
             return requester.ask(self.addresses[node], request, timeout)
         finally:
             requester.close()
+
+    def spec(self, node: str) -> WeightSpec:
+        """The layout of a node's model."""
+        _, frames = self.ask(node, SpecRequest())
+        rows = [row.split("\t") for row in b"".join(frames).decode().split("\n")]
+        shapes = [tuple(int(size) for size in row[1].split("x") if size != "scalar") for row in rows]
+        return WeightSpec.layout(
+            [(row[0], shape, row[2], row[4] == "trainable") for row, shape in zip(rows, shapes, strict=True)]
+        )
 
     def status(self, node: str) -> StatusReply | None:
         """A node's status, or None if it does not answer."""
@@ -68,6 +84,20 @@ class Lab:
         """Whether a node has done so many steps."""
         status = self.status(node)
         return status is not None and status.step >= step
+
+    def trains(self, node: str, trainer: int) -> bool:
+        """Whether a trainer process of a node trains."""
+        status = self.status(node)
+        return status is not None and status.state == "training" and status.figures.get("process") == trainer
+
+    def port_is_free(self, node: str) -> bool:
+        """Whether a node's port is free. A killed process of several threads gives it up a moment after its end."""
+        host, port = self.addresses[node].split(":")
+        try:
+            with socket.create_server((host, int(port))):
+                return True
+        except OSError:
+            return False
 
 
 @dataclass
@@ -116,21 +146,31 @@ def make_lab(folder: Path, nodes: int, **settings: dict[str, Any]) -> Lab:
 
 
 @contextlib.contextmanager
-def node(lab: Lab, name: str | None, *arguments: str) -> Iterator[NodeProcess]:
+def node(
+    lab: Lab, name: str | None, *arguments: str, prefix: Sequence[str] = (), **environment: str
+) -> Iterator[NodeProcess]:
     """Run `p2pdl node`; whatever happens, none of its processes is left.
 
     Args:
         lab: Its cluster.
         name: Its name; None to let it find itself.
         *arguments: Further arguments of the command.
+        prefix: A command that runs the one behind it in its own place.
+        **environment: Further variables of its environment.
     """
-    output = lab.folder / f"output-{name or len(list(lab.folder.iterdir()))}"
-    command = [sys.executable, "-m", "p2pdl", "node", "--config", str(lab.file), *arguments]
+    output = lab.folder / f"output-{name or ''}-{len(list(lab.folder.iterdir()))}"
+    command = [*prefix, sys.executable, "-m", "p2pdl", "node", "--config", str(lab.file), *arguments]
     if name:
         command += ["--name", name]
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd=ROOT,
+            start_new_session=True,
+            env={**os.environ, **environment},
         )
     running = NodeProcess(process, output)
     try:

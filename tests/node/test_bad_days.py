@@ -15,24 +15,15 @@ from unittest import mock
 import numpy as np
 import zmq
 
-from p2pdl.protocol.messages import SpecRequest
 from p2pdl.spec import WeightSpec
 from p2pdl.store import memory
 from p2pdl.store.writer import StoreWriter
-from tests.node.clusters import START_SECONDS, Lab, make_lab, node
+from tests.node.clusters import START_SECONDS, make_lab, node
 from tests.processes import is_running, server, wait_until
 
 QUICK = {"start_wait": 1.0, "linger": 2.0, "request_timeout": 0.5}
 ENDLESS = {"steps": 10_000_000}
-
-
-def spec_of(lab: Lab, name: str) -> WeightSpec:
-    _, frames = lab.ask(name, SpecRequest())
-    rows = [row.split("\t") for row in b"".join(frames).decode().split("\n")]
-    shapes = [tuple(int(size) for size in row[1].split("x") if size != "scalar") for row in rows]
-    return WeightSpec.layout(
-        [(row[0], shape, row[2], row[4] == "trainable") for row, shape in zip(rows, shapes, strict=True)]
-    )
+FREQUENT = {"checkpoint": {"every": 0.2}, "metrics": {"interval": 0.1}}
 
 
 @contextlib.contextmanager
@@ -85,16 +76,6 @@ def silent(address: str) -> Iterator[None]:
         yield
 
 
-def can_be_listened_on(address: str) -> bool:
-    """Whether a port is free. A killed process of several threads gives it up a moment after it is seen as ended."""
-    host, port = address.split(":")
-    try:
-        with socket.create_server((host, int(port))):
-            return True
-    except OSError:
-        return False
-
-
 def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_steps(tmp_path):
     lab = make_lab(tmp_path, 7, train={"steps": 6000, "batch_size": 32}, gossip=QUICK)
     at = lab.addresses
@@ -105,7 +86,7 @@ def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_
         stack.enter_context(serving(at["node5"], other_model, 0.0))
         started = stack.enter_context(node(lab, "node1"))
         assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
-        spec = spec_of(lab, "node1")
+        spec = lab.spec("node1")
         stack.enter_context(serving(at["node6"], spec, 0.0, cluster="elsewhere"))
         stack.enter_context(serving(at["node7"], spec, float("nan")))
         assert started.wait() == 0
@@ -124,10 +105,10 @@ def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_
     assert "Traceback" not in said
 
 
-def test_a_killed_server_is_started_again_and_a_killed_trainer_ends_the_node_with_a_clear_error(tmp_path):
-    lab = make_lab(tmp_path, 2, train=ENDLESS, gossip=QUICK)
+def test_a_killed_server_is_started_again_and_a_killed_trainer_goes_on_from_its_checkpoint(tmp_path):
+    lab = make_lab(tmp_path, 2, train={"steps": 4000, "batch_size": 32}, gossip=QUICK, **FREQUENT)
     with node(lab, "node1") as started:
-        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
+        assert wait_until(lambda: lab.has_reached("node1", 100) and lab.checkpoints("node1"), START_SECONDS)
         before = lab.status("node1")
         assert before is not None
         os.kill(started.children()["server"], signal.SIGKILL)
@@ -140,24 +121,43 @@ def test_a_killed_server_is_started_again_and_a_killed_trainer_ends_the_node_wit
         after = lab.status("node1")
         assert after is not None and after.incarnation == before.incarnation
         os.kill(started.children()["trainer"], signal.SIGKILL)
-        assert started.wait(20.0) == 1
+
+        def is_without_trainer() -> bool:
+            status = lab.status("node1")
+            return status is not None and status.state == "starting" and status.age > 0.5
+
+        # The server goes on answering, and says for how long it has heard nothing of the trainer.
+        assert wait_until(is_without_trainer, 20.0)
+        saved = max(lab.checkpoints("node1"))
+        assert started.wait() == 0
         said = started.said()
     assert "the server process ended (SIGKILL); starting it again over the same weights" in said
-    assert "the trainer process was ended by SIGKILL at step" in said and "start the node again" in said
+    assert "the trainer ended by SIGKILL at step" in said and "starting it again from its last checkpoint" in said
+    assert f"going on from step-{saved:09d}.ckpt, saved at step {saved}" in lab.log("node1")
     summary = lab.summary("node1")
-    assert summary["state"] == "failed" and summary["steps"] > 0 and summary["restarts"] == 1
+    assert (summary["state"], summary["steps"]) == ("done", 4000)
+    assert (summary["restarts"], summary["trainer_restarts"]) == (1, 1)
+    assert summary["test_accuracy"] > 0.9
 
 
-def test_a_supervisor_killed_takes_both_its_children_with_it(tmp_path):
-    lab = make_lab(tmp_path, 1, train=ENDLESS)
+def test_a_supervisor_killed_takes_both_its_children_with_it_and_the_next_start_goes_on(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, **FREQUENT)
     with node(lab, None) as started:
-        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
+        assert wait_until(lambda: lab.has_reached("node1", 1) and lab.checkpoints("node1"), START_SECONDS)
         children = started.children()
         assert set(children) == {"server", "trainer"}
         started.signal(signal.SIGKILL)
         started.wait()
         assert wait_until(lambda: not any(is_running(pid) for pid in children.values()), 10.0)
-    assert wait_until(lambda: can_be_listened_on(lab.addresses["node1"]), 10.0)
+    assert wait_until(lambda: lab.port_is_free("node1"), 10.0)
+    saved = max(lab.checkpoints("node1"))
+    with node(lab, None) as again:
+        assert wait_until(lambda: lab.has_reached("node1", saved + 1), START_SECONDS)
+        again.signal(signal.SIGTERM)
+        assert again.wait() == 0
+    assert "going on with the run there" in again.said()
+    assert f"going on from step-{saved:09d}.ckpt, saved at step {saved}" in lab.log("node1")
+    assert lab.summary("node1")["state"] == "stopped" and lab.summary("node1")["steps"] > saved
 
 
 def test_ctrl_c_once_finishes_the_step_and_leaves_a_summary_and_a_model(tmp_path):
@@ -188,7 +188,7 @@ def test_ctrl_c_twice_ends_at_once_and_leaves_no_process_and_no_port(tmp_path):
         assert started.wait(20.0) == 130
         assert time.monotonic() - asked < 10.0
     assert not any(is_running(pid) for pid in children.values())
-    assert wait_until(lambda: can_be_listened_on(lab.addresses["node1"]), 10.0)
+    assert wait_until(lambda: lab.port_is_free("node1"), 10.0)
 
 
 def test_a_node_that_dies_in_mid_run_costs_the_others_no_step_and_is_named_at_the_end(tmp_path):

@@ -381,6 +381,14 @@ def test_own_port_is_free_or_this_nodes_own_or_taken(expected: Expectation) -> N
     assert failure(stale).result == "other model"
 
 
+def test_own_key_comes_first(expected: Expectation) -> None:
+    missing, there = Step("key", False, "no key", "make one", "no key"), Step("key", True, "there")
+    assert own_steps(expected, entry(), 0, None, missing) == [missing]
+    assert own_steps(expected, entry(), 0, None, there) == [there, *own_steps(expected, entry(), 0, None)]
+    refused = own_steps(expected, entry(), errno.EADDRNOTAVAIL, None, there)
+    assert [step.name for step in refused] == ["key", "address"] and failure(refused).name == "address"
+
+
 def test_what_listens_everywhere_is_found_on_loopback() -> None:
     assert str(reached_from_here(Address("0.0.0.0", 7101))) == "127.0.0.1:7101"
     assert str(reached_from_here(Address("::", 7101))) == "[::1]:7101"

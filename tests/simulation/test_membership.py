@@ -13,7 +13,7 @@ from p2pdl.protocol.membership.members import Member, Row, to_row
 from p2pdl.protocol.membership.presets import PRESETS
 from p2pdl.protocol.messages import ProbeRequest, SyncRequest
 from p2pdl.simulation.membership import MembershipCluster, present
-from tests.simulation.schedules import run_schedule
+from tests.simulation.member_schedules import run_schedule
 
 LAN = PRESETS["lan"]
 
@@ -27,7 +27,8 @@ HEALING_SECONDS = 1.25 * LAN.dead_contact + 10.0
 def found(count: int, seed: int = 0, is_encoded: bool = True, lateness: float = 0.0) -> MembershipCluster:
     """A cluster whose nodes know each other and have nothing to tell any more."""
     cluster = MembershipCluster(count, LAN, seed, is_encoded, lateness=lateness)
-    assert cluster.run_until(cluster.agrees, JOINING_SECONDS) < math.inf
+    everybody = cluster.run_until(lambda: len(cluster.running) == count and cluster.agrees(), JOINING_SECONDS)
+    assert everybody < math.inf
     cluster.run(20.0)
     return cluster
 
@@ -98,8 +99,8 @@ def test_lost_messages_and_late_hosts_cost_no_node_its_life(loss: float, latenes
 
 def test_traffic_of_a_quiet_node_does_not_depend_on_their_number() -> None:
     rates = []
-    for count in (8, 32, 64):
-        mean, most = traffic(found(count), 120.0)
+    for count in (8, 48):
+        mean, most = traffic(found(count), 60.0)
         rates.append(mean)
         assert most < 1.2 * mean
     assert max(rates) < 1.2 * min(rates)
@@ -135,7 +136,7 @@ def test_node_that_starts_again_is_taken_over_with_its_address_in_one_change(add
 
 @pytest.mark.parametrize("seconds", [30.0, 3600.0])
 def test_node_that_was_stopped_wakes_up_and_nobody_else_is_given_up(seconds: float) -> None:
-    cluster = found(6, is_encoded=False)
+    cluster = found(4, is_encoded=False)
     cluster.members["node2"].pause()
     cluster.run(seconds)
     assert {it.core.members["node2"].state for it in cluster.running if it.name != "node2"} == {"dead"}
@@ -147,7 +148,7 @@ def test_node_that_was_stopped_wakes_up_and_nobody_else_is_given_up(seconds: flo
 
 
 def test_halves_that_meet_again_agree_and_nobody_dies_of_it() -> None:
-    for count, seed in ((8, 0), (8, 1), (32, 2)):
+    for count, seed in ((8, 0), (32, 1)):
         cluster = found(count, seed, is_encoded=False)
         cluster.cut(*halves(cluster))
         cluster.run(90.0)
@@ -273,7 +274,7 @@ def test_same_seed_gives_the_same_run() -> None:
 
 @pytest.mark.parametrize("count, lateness", [(3, 0.0), (5, 0.0), (8, 0.3)])
 def test_random_schedules_of_faults_end_in_agreement(count: int, lateness: float) -> None:
-    for seed in range(12):
+    for seed in range(8):
         assert run_schedule(seed, count, lateness) < math.inf
 
 

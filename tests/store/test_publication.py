@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from p2pdl.clock import VirtualClock
-from p2pdl.errors import StoreError
+from p2pdl.errors import DivergedError, StoreError
 from p2pdl.spec import SHARD_ELEMENTS, shard_digests, vector_digest
 from p2pdl.store.layout import LEASES, SLOTS, Word
 from p2pdl.store.reader import StoreReader
@@ -261,3 +261,46 @@ def test_store_of_another_version_of_the_program_is_refused() -> None:
         os.pwrite(descriptor, b"p2pdl\0\0\1", 8 * Word.MAGIC)
         with pytest.raises(StoreError, match="no store of this version"):
             StoreWriter(descriptor, dense_spec(40))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, SHARD_ELEMENTS - 1, SHARD_ELEMENTS + 499])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_publish_of_weights_that_are_not_finite_leaves_the_newest_version_served(
+    value: float, place: int, in_pieces: bool
+) -> None:
+    spec = dense_spec(SHARD_ELEMENTS + 500)
+    first = random_vector(spec.size)
+    second = first.copy()
+    second[place] = value
+
+    def fill(target: Float32Vector) -> Iterator[int]:
+        for start in range(0, spec.size, 1000):
+            target[start : start + 1000] = second[start : start + 1000]
+            yield min(start + 1000, spec.size)
+
+    with new_store() as descriptor, writing(descriptor, spec) as writer:
+        reader = StoreReader(descriptor)
+        publish(writer, first)
+        for _ in range(SLOTS + 1):
+            with pytest.raises(
+                DivergedError, match="the weights of step 7 are not finite.* nothing of it was published"
+            ):
+                writer.publish(
+                    fill if in_pieces else lambda target: np.copyto(target, second), step=7, samples=7, loss=0.5
+                )
+            assert reader.newest_version() == 1
+            snapshot = reader.load()
+            assert snapshot is not None
+            np.testing.assert_array_equal(snapshot.vector, first)
+        assert publish(writer, first + 1) == 2
+        snapshot = reader.load()
+        assert snapshot is not None
+        np.testing.assert_array_equal(snapshot.vector, first + 1)
+        reader.close()
+
+
+def test_publish_of_finite_weights_whose_sum_is_not_is_no_divergence() -> None:
+    spec = dense_spec(1000)
+    with new_store() as descriptor, writing(descriptor, spec) as writer:
+        assert publish(writer, np.full(spec.size, 3e38, np.float32)) == 1

@@ -8,6 +8,16 @@ import msgpack
 
 from p2pdl.protocol.messages import PROTOCOL_VERSION
 
+ROW = {
+    "name": "alpha",
+    "address": "10.0.0.1:7101",
+    "key": "",
+    "life": 2**64 - 1,
+    "incarnation": 3,
+    "state": "suspect",
+    "accuser": "gamma",
+}
+
 FIELDS: dict[str, dict[str, Any]] = {
     "snapshot": {"spec": "0" * 32, "known_incarnation": "9a", "known_version": 2},
     "range": {
@@ -21,6 +31,11 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "spec": {},
     "status": {},
+    "settings": {},
+    "probe": {"target": "beta", "rumours": [ROW]},
+    "relay": {"target": "beta", "address": "10.0.0.2:7101", "sequence": 9, "rumours": [ROW]},
+    "relayed": {"target": "beta", "sequence": 9, "rumours": [ROW, ROW | {"name": "beta"}]},
+    "sync": {"digest": 2**64 - 1, "members": [ROW]},
     "snapshot-reply": {
         "incarnation": "9a",
         "version": 3,
@@ -46,6 +61,9 @@ FIELDS: dict[str, dict[str, Any]] = {
         "figures": {"density": 0.5, "merges": 3},
         "peers": [{"name": "beta", "state": "live", "failures": 0}],
     },
+    "settings-reply": {},
+    "probe-reply": {"life": 2**64 - 1, "rumours": [ROW]},
+    "sync-reply": {"digest": 0, "members": [ROW]},
     "refusal": {"code": "not-ready", "message": "nothing yet"},
 }
 

@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Sequence
 
 from p2pdl.errors import ProcessDied
-from tools.benchmarks import codecs, memory, publication, pull, server, steps
+from tools.benchmarks import codecs, encryption, memory, publication, pull, server, steps
 from tools.benchmarks.measurement import Effort, Found, Row
 from tools.benchmarks.role import answer, orders
 from tools.benchmarks.worker import Worker
 
 FAMILIES: dict[str, tuple[Row, ...]] = {
     "pull": pull.ROWS,
+    "encryption": encryption.ROWS,
     "publication": publication.ROWS,
     "codecs": codecs.ROWS,
     "server": server.ROWS,

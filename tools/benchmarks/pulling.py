@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -13,17 +14,19 @@ from experiments.shaped_pull import layout, receive
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import RejectedWeights
 from p2pdl.lifeline import yield_to_training
+from p2pdl.node.security import connecting
 from p2pdl.protocol.link import Link, LinkSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Requester
 from p2pdl.puller.source import Source
 from p2pdl.spec import shards_in
-from p2pdl.transport.zeromq import ZmqClient
 from tools.benchmarks.role import answer, orders
 from tools.benchmarks.served import CLUSTER
 
 
-def pull_on_request(elements: int, address: str, codec: str, name: str, port: int = 0, checked: bool = True) -> None:
+def pull_on_request(
+    elements: int, address: str, codec: str, name: str, port: int = 0, checked: bool = True, keys: str = ""
+) -> None:
     """Role: `pull` and `tcp` answer with the seconds; `compare` makes sure that both have brought the same.
 
     Args:
@@ -33,6 +36,7 @@ def pull_on_request(elements: int, address: str, codec: str, name: str, port: in
         name: This node's name.
         port: Of the bare TCP server on this machine; 0 if there is none.
         checked: False to leave the checks out of the pull.
+        keys: The folder of the keys, if the server encrypts; its name there is `server`.
     """
     # As the puller's thread of a node, so that it and the server have the same claim to the cores.
     yield_to_training()
@@ -42,7 +46,8 @@ def pull_on_request(elements: int, address: str, codec: str, name: str, port: in
     inbox.expect(None)
     received = np.ones(elements if port else 0, np.float32)
     with contextlib.ExitStack() as stack:
-        requester = Requester(ZmqClient(), CLUSTER, name, MonotonicClock())
+        make_client = connecting(Path(keys) if keys else None, name, lambda: {"server": address})
+        requester = Requester(make_client(), CLUSTER, name, MonotonicClock())
         stack.callback(requester.close)
         if port:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))

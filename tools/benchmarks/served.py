@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -26,6 +27,7 @@ class Served:
         node: The node's name.
         spec: The layout of the weights.
         uploads: Pulls at one time.
+        keys: The folder of the keys, if the server encrypts.
 
     Attributes:
         address: Where it is served.
@@ -33,7 +35,7 @@ class Served:
         process: The server's id.
     """
 
-    def __init__(self, node: str, spec: WeightSpec, uploads: int = 1) -> None:
+    def __init__(self, node: str, spec: WeightSpec, uploads: int = 1, keys: Path | None = None) -> None:
         self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self._step = 0
         with ExitStack() as stack:
@@ -45,7 +47,7 @@ class Served:
             lifeline = Lifeline()
             stack.callback(lifeline.close)
             limits = ServingLimits(uploads=uploads)
-            server = start_server(CLUSTER, node, self.address, store, lifeline, None, limits)
+            server = start_server(CLUSTER, node, self.address, store, lifeline, None, limits, keys=keys)
             stack.callback(server.wait)
             stack.callback(server.terminate)
             self.process = server.pid

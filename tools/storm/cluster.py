@@ -133,6 +133,7 @@ class StormCluster:
         names: The nodes.
         sections: The configuration without `cluster` and `nodes`; relative paths count from `beside`.
         proxied: True to put a fault proxy before each node.
+        others: Entries of further nodes in the configuration, which somebody else runs.
         beside: Folder in which the configuration is to lie; the run's own where None.
 
     Attributes:
@@ -146,6 +147,7 @@ class StormCluster:
         names: Sequence[NodeId],
         sections: Mapping[str, Any],
         proxied: bool = False,
+        others: Sequence[Mapping[str, str]] = (),
         beside: Path | None = None,
     ) -> None:
         self.mark = secrets.token_hex(8)
@@ -154,6 +156,7 @@ class StormCluster:
         self._names = names
         self._sections = sections
         self._proxied = proxied
+        self._others = others
         self._file = (beside or folder) / (f".storm-{self.mark}.json" if beside else "peers.json")
         self._stack = contextlib.ExitStack()
 
@@ -193,7 +196,11 @@ class StormCluster:
                     lifeline,
                     self.mark,
                 )
-            configuration = {"cluster": {"name": CLUSTER, "runs": str(runs)}, "nodes": entries, **self._sections}
+            configuration = {
+                "cluster": {"name": CLUSTER, "runs": str(runs)},
+                "nodes": [*entries, *self._others],
+                **self._sections,
+            }
             try:
                 self._file.write_text(json.dumps(configuration, indent=2) + "\n")
             except OSError as error:

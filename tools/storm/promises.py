@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from p2pdl.types import NodeId
 from tools.storm.observations import Ending, Observations, Stop
@@ -134,7 +135,7 @@ def came_back(seen: Observations, longest: float) -> Verdict:
     took, broken = [], []
     for node in seen.lines:
         stops = [stop for stop in _of(seen.stops, node) if stop.lost]
-        for stop, then in zip(stops, [*stops[1:], None], strict=True):
+        for stop, then in zip_longest(stops, stops[1:]):
             back = next((line["time"] for line in seen.lines[node] if line["time"] > stop.end), None)
             if then is not None and (back is None or back > then.begin):
                 continue  # Struck again before it was back: the later stop counts.

@@ -1,0 +1,85 @@
+"""`docs/membership.md`, and what `docs/protocol.md` says of members, against the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import xxhash
+
+from p2pdl.protocol.membership.claims import VERIFICATIONS
+from p2pdl.protocol.membership.contacts import JOINING_INTERVALS
+from p2pdl.protocol.membership.health import HIGHEST_MULTIPLIER
+from p2pdl.protocol.membership.identity import CHECKS, RAISE_LIMIT
+from p2pdl.protocol.membership.knowledge import MEMBERS_LIMIT
+from p2pdl.protocol.membership.members import RANKS, from_row, to_row
+from p2pdl.protocol.membership.presets import PRESETS, MembershipSettings
+from p2pdl.protocol.membership.relaying import RELAYS_AT_ONCE
+from p2pdl.protocol.membership.syncing import LIST_BYTES
+from p2pdl.protocol.messages import RUMOUR_ROWS
+from tests.processes import ROOT
+from tests.protocol.membership.driving import joined, member, row
+
+TEXT = (ROOT / "docs" / "membership.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+CODE = "\n".join(path.read_text() for path in sorted((ROOT / "p2pdl" / "protocol" / "membership").glob("*.py")))
+
+
+def table(text: str, title: str) -> list[list[str]]:
+    """The rows of the table whose first column has this title."""
+    [found] = re.findall(rf"^\| {title} \|.*\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)
+    return [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in found.splitlines()]
+
+
+def test_page_gives_every_setting_of_every_preset() -> None:
+    rows = table(TEXT, "setting")
+    assert [it[0] for it in rows] == [field.name for field in fields(MembershipSettings)]
+    for name, *values, meaning in rows:
+        assert [float(value) for value in values] == [getattr(settings, name) for settings in PRESETS.values()], name
+        assert meaning
+
+
+def test_page_gives_the_limits() -> None:
+    words = " ".join(TEXT.split())
+    assert f"up to {RUMOUR_ROWS} rows on each" in words
+    assert f"(0 to {HIGHEST_MULTIPLIER - 1})" in words and f"by 1 to {HIGHEST_MULTIPLIER}," in words
+    assert JOINING_INTERVALS == 2 and "two probe intervals have passed" in words
+    assert CHECKS == 3 and "three times, each with the probe's time-out" in words
+    assert RAISE_LIMIT == 2**20 and "more than 2^20 above" in words
+    assert f"{MEMBERS_LIMIT} are kept" in words and f"{RELAYS_AT_ONCE} at one time" in words
+    assert f"{LIST_BYTES >> 10} KiB of its rows" in words and f"at most {LIST_BYTES >> 10} KiB of rows" in PROTOCOL
+    assert VERIFICATIONS < RELAYS_AT_ONCE
+
+
+def test_page_names_every_counter_and_no_other() -> None:
+    counted = set(re.findall(r'counters\["([a-z-]+)"\]|"((?:replies|wrong)-[a-z]+)"\)', CODE))
+    names = {one or other for one, other in counted} | {f"now-{state}" for state in RANKS if state != "unknown"}
+    section = TEXT.split("## Counters")[1]
+    refusals = set(re.findall(r"`([a-z-]+)`", " ".join(it[1] for it in table(TEXT, "claim"))))
+    assert set(re.findall(r"`([a-z-]+)`", section)) | refusals == names
+
+
+def test_protocol_describes_the_row_of_a_member() -> None:
+    rows = {name: meaning for name, _, meaning in table(PROTOCOL, "field of a row")}
+    suspect, dead = row("b", "suspect", accuser="c"), row("b", "dead", age=3)
+    assert list(rows) == [*suspect, *(dead.keys() - suspect.keys())]
+    states = [state for state in RANKS if state != "unknown"]
+    assert rows["state"] == "`alive`, `suspect`, `dead` or `left" and states == ["alive", "suspect", "dead", "left"]
+    for state in states:
+        written = to_row(member("b", state), "c", 3)
+        for field in ("accuser", "age"):
+            is_told = f"`{state}`" in rows[field].split(" only")[0]
+            assert (field in written) == is_told
+        assert from_row(written).member == member("b", state)
+
+
+def test_protocol_defines_the_digest_of_a_list() -> None:
+    driven = joined("b", "c")
+    driven.hear(row("x", "dead", 3), row("y", "suspect", 2, accuser="c"), row("z", "left"))
+    expected = 0
+    for it in driven.core.members.values():
+        state = {"alive": "present", "suspect": "present"}.get(it.state, it.state)
+        text = "\0".join([it.name, it.address, str(it.life), str(it.incarnation), state])
+        expected ^= xxhash.xxh3_64_intdigest(text.encode("utf-8"), seed=0)
+    assert driven.sync().digest == expected
+    assert "`name`, `address`, `life`, `incarnation`, `state` joined by zero bytes" in " ".join(PROTOCOL.split())

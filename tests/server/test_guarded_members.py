@@ -1,0 +1,80 @@
+"""Servers with doors find each other by gossip, and somebody whose key is not listed is nobody to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from p2pdl.keys import AllowList, allow
+from p2pdl.node.children import Lifeline, start_server
+from p2pdl.server.start import MembershipStart
+from p2pdl.store import memory
+from p2pdl.store.block import Block
+from p2pdl.store.layout import VIEW
+from p2pdl.store.view import KnownMember, MemberView
+from tests.key_folders import make_keys
+from tests.processes import free_port, wait_until
+
+SECONDS = 60.0
+"""It takes a second on a quiet machine, and several times that on a busy one."""
+
+
+@contextlib.contextmanager
+def member(name: str, address: str, contacts: dict[str, str], keys: Path | None) -> Iterator[MemberView]:
+    """A server process with a membership; whom it knows."""
+    with contextlib.ExitStack() as stack:
+        store = memory.create()
+        stack.callback(os.close, store)
+        lifeline = Lifeline()
+        stack.callback(lifeline.close)
+        start = MembershipStart(address, life=hash(address) % 2**64, preset="local", contacts=contacts)
+        process = start_server("lab", name, address, store, lifeline, None, None, start, keys=keys)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        view = MemberView(Block(store, VIEW))
+        stack.callback(view.close)
+        yield view
+
+
+def alive(view: MemberView) -> dict[str, KnownMember]:
+    return {name: known for name, known in view.members.items() if known.state == "alive"}
+
+
+def test_members_find_each_other_and_show_their_keys(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path / "keys", "alpha", "beta", "gamma")
+    names = ("alpha", "beta", "gamma")
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in names}
+    # Each knows the next one alone: the third is found through the second.
+    chain = {"alpha": ["beta"], "beta": ["gamma"], "gamma": []}
+    with contextlib.ExitStack() as stack:
+        views = {
+            name: stack.enter_context(
+                member(name, addresses[name], {other: addresses[other] for other in chain[name]}, keys)
+            )
+            for name in names
+        }
+        assert wait_until(lambda: all(sorted(alive(view)) == sorted(names) for view in views.values()), SECONDS)
+        listed = AllowList(keys).node_keys
+        for view in views.values():
+            assert {name: known.key for name, known in alive(view).items()} == dict(listed)
+
+
+def test_somebody_who_is_not_listed_is_nobody(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path / "keys", "alpha", "beta")
+    # The intruder knows everybody's public keys, and has a list of its own on which it stands.
+    foreign = make_keys(tmp_path / "foreign", "mallory")
+    allow(foreign, AllowList(keys).entries.values())
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in ("alpha", "beta", "mallory", "plain")}
+    with (
+        member("alpha", addresses["alpha"], {"beta": addresses["beta"]}, keys) as alpha,
+        member("mallory", addresses["mallory"], addresses, foreign) as mallory,
+        member("plain", addresses["plain"], addresses, None) as plain,
+        member("beta", addresses["beta"], {"alpha": addresses["alpha"]}, keys) as beta,
+    ):
+        members = ["alpha", "beta"]
+        assert wait_until(lambda: sorted(alive(alpha)) == sorted(alive(beta)) == members, SECONDS)
+        assert wait_until(lambda: all("alpha" in view.members for view in (mallory, plain)), SECONDS)
+        assert sorted(alive(mallory)) == ["mallory"] and sorted(alive(plain)) == ["plain"]
+        assert sorted(alpha.members) == sorted(beta.members) == members
