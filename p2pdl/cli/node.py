@@ -10,12 +10,11 @@ import threading
 import click
 
 from p2pdl.cli import COMMANDS
-from p2pdl.cli.options import address_of, config_option, configuration_of, fresh_option, json_option, set_option
+from p2pdl.cli.options import config_option, configuration_of, fresh_option, json_option, node_at, set_option
 from p2pdl.node.choice import claim_node
 from p2pdl.node.joining import join
 from p2pdl.node.run_folder import run_folder
 from p2pdl.node.supervisor import run_node
-from p2pdl.transport.zeromq import ZmqClient
 
 
 @click.command("node", short_help=COMMANDS["node"])
@@ -29,9 +28,10 @@ from p2pdl.transport.zeromq import ZmqClient
 @click.option(
     "--join",
     "addresses",
-    metavar="HOST:PORT",
+    metavar="[NAME@]HOST:PORT",
     multiple=True,
-    help="Any live node of the cluster: its settings are taken over, and through it the others are found.",
+    help="Any live node of the cluster: its settings are taken over, and through it the others are found. Where "
+    "connections are encrypted, its name is needed if it is not in the file.",
 )
 @fresh_option
 @set_option
@@ -53,12 +53,12 @@ def command(
     """
     if lifeline is not None:
         _stop_when_closed(lifeline)
-    places = [address_of(address, "--join") for address in addresses]
+    places = dict(node_at(address, "--join") for address in addresses)
     configuration = configuration_of(file, overrides)
     claim = claim_node(configuration, name)
     notes: list[str] = []
     if places:
-        configuration, notes = join(configuration, claim.node, places, ZmqClient())
+        configuration, notes = join(configuration, claim.node, places)
     if as_json:
         # A model function of the user's may print: only the summary belongs to standard output.
         output = os.dup(1)

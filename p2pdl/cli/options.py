@@ -46,6 +46,16 @@ def address_of(text: str, option: str) -> str:
         raise click.BadParameter(str(error), param_hint=option) from None
 
 
+def node_at(text: str, option: str) -> tuple[str, str]:
+    """The `host:port` and the name, empty where there is none, that an option gives as `[NAME@]HOST:PORT`.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    name, _, address = text.rpartition("@")
+    return address_of(address, option), name
+
+
 def file_here(file: str | None) -> str | None:
     """The file that was named, or else the `peers.yaml` of the current folder if there is one."""
     return file or (DEFAULT_FILE if Path(DEFAULT_FILE).exists() else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 from rich.console import Group
@@ -27,6 +28,7 @@ from p2pdl.cli.troubles import peers_of, those_who_left, trouble_lines
 from p2pdl.config.source import shown
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
 from p2pdl.node.cluster_status import NodeStatus, ask_around, ask_nodes
+from p2pdl.node.security import keys_folder
 
 WATCH_SECONDS = 1.0
 
@@ -71,10 +73,11 @@ def _look(file: str | None, address: str | None, overrides: tuple[str, ...]) -> 
     configuration = configuration_of(file, overrides)
     cluster = configuration.cluster.name
     addresses = {entry.name: str(entry.address) for entry in configuration.nodes}
-    return lambda: (cluster, with_joined(cluster, ask_nodes(cluster, addresses)))
+    keys = keys_folder(configuration)
+    return lambda: (cluster, with_joined(cluster, ask_nodes(cluster, addresses, keys=keys), keys))
 
 
-def with_joined(cluster: str, nodes: Sequence[NodeStatus]) -> list[NodeStatus]:
+def with_joined(cluster: str, nodes: Sequence[NodeStatus], keys: Path | None = None) -> list[NodeStatus]:
     """The same nodes, with those members asked too that are in no file, or are no longer where the file says."""
     listed = {node.name: node for node in nodes}
     elsewhere = {
@@ -85,7 +88,7 @@ def with_joined(cluster: str, nodes: Sequence[NodeStatus]) -> list[NodeStatus]:
         if row["name"] not in listed or _has_moved(listed[row["name"]], row["address"])
     }
     if elsewhere:
-        listed |= {node.name: node for node in ask_nodes(cluster, elsewhere)}
+        listed |= {node.name: node for node in ask_nodes(cluster, elsewhere, keys=keys)}
     return list(listed.values())
 
 

@@ -19,6 +19,7 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from p2pdl.node.children import Lifeline
 from p2pdl.node.cluster_status import NodeStatus, StatusWatch
 from p2pdl.node.node_output import Message, read_messages
+from p2pdl.node.security import keys_folder
 from p2pdl.node.supervisor import EXIT_INTERRUPTED
 from p2pdl.types import NodeId
 
@@ -123,7 +124,7 @@ class LocalCluster:
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         lifeline = Lifeline()
         addresses = {entry.name: str(entry.address) for entry in self._configuration.nodes}
-        watch = StatusWatch(self._configuration.cluster.name, addresses)
+        watch = StatusWatch(self._configuration.cluster.name, addresses, keys_folder(self._configuration))
         try:
             for name in self._names:
                 self._start(name, lifeline)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import PeerError, PeerTimeout, ProtocolError
+from p2pdl.node.security import looking
 from p2pdl.protocol.messages import Envelope, StatusReply, StatusRequest
 from p2pdl.puller.gathering import ASK_SECONDS, statuses
 from p2pdl.puller.requests import Requester
@@ -44,15 +46,21 @@ class NodeStatus:
         return {"name": self.name, "address": self.address, "error": self.error or None, **answer}
 
 
-def ask_nodes(cluster: str, addresses: Mapping[NodeId, str], timeout: float = ASK_SECONDS) -> list[NodeStatus]:
+def ask_nodes(
+    cluster: str, addresses: Mapping[NodeId, str], timeout: float = ASK_SECONDS, keys: Path | None = None
+) -> list[NodeStatus]:
     """Ask nodes how they are, all at once.
 
     Args:
         cluster: The cluster's name.
         addresses: `host:port` of each node.
         timeout: Seconds.
+        keys: The folder of the keys; None where nothing is encrypted.
+
+    Raises:
+        StartupError: There is no key to ask with.
     """
-    requester = _requester(cluster)
+    requester = _requester(cluster, addresses, keys)
     try:
         return _asked(requester, addresses, timeout)
     finally:
@@ -110,10 +118,12 @@ class StatusWatch:
     Args:
         cluster: The cluster's name.
         addresses: `host:port` of each node.
+        keys: The folder of the keys; None where nothing is encrypted.
     """
 
-    def __init__(self, cluster: str, addresses: Mapping[NodeId, str]) -> None:
+    def __init__(self, cluster: str, addresses: Mapping[NodeId, str], keys: Path | None = None) -> None:
         self._cluster = cluster
+        self._keys = keys
         self._addresses = dict(addresses)
         self._latest: dict[NodeId, NodeStatus] = {}
         self._closed = threading.Event()
@@ -130,7 +140,7 @@ class StatusWatch:
         self._thread.join()
 
     def _run(self) -> None:
-        requester = _requester(self._cluster)
+        requester = _requester(self._cluster, self._addresses, self._keys)
         try:
             while not self._closed.wait(WATCH_SECONDS):
                 known = self._latest
@@ -144,8 +154,8 @@ class StatusWatch:
             requester.close()
 
 
-def _requester(cluster: str) -> Requester:
-    return Requester(ZmqClient(), cluster, ASKER, MonotonicClock())
+def _requester(cluster: str, addresses: Mapping[NodeId, str], keys: Path | None) -> Requester:
+    return Requester(looking(keys, lambda: addresses), cluster, ASKER, MonotonicClock())
 
 
 def _asked(requester: Requester, addresses: Mapping[NodeId, str], timeout: float) -> list[NodeStatus]:

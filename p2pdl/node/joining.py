@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration
 from p2pdl.errors import NotJoined, PeerError
+from p2pdl.node.security import connecting, keys_folder
 from p2pdl.node.shared_settings import differences, shared_settings, with_settings
 from p2pdl.protocol.messages import SettingsReply, SettingsRequest
 from p2pdl.puller.requests import Requester
-from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import JsonObject, NodeId
 
 ASK_SECONDS = 5.0
 
 
-def join(
-    configuration: Configuration, node: NodeId, addresses: Sequence[str], client: ZmqClient
-) -> tuple[Configuration, list[str]]:
+def join(configuration: Configuration, node: NodeId, places: Mapping[str, NodeId]) -> tuple[Configuration, list[str]]:
     """Ask the nodes at some addresses, one after another, what the cluster trains.
 
     Args:
         configuration: As read from this node's file.
         node: This node's name.
-        addresses: `host:port` of nodes of the cluster, of which one that answers is enough.
-        client: How to ask; closed here.
+        places: Nodes of the cluster, of which one that answers is enough: name by `host:port`, empty where the name is
+            not known, which does only without encryption.
 
     Returns:
         The configuration with the cluster's shared settings, and one line for each setting in which the file disagrees.
@@ -35,10 +33,13 @@ def join(
         NotJoined: None of them answered.
         IncompatiblePeer: One answered for another cluster, or its settings cannot be used here.
     """
+    listed = {entry.name: str(entry.address) for entry in configuration.nodes}
+    known = listed | {name: address for address, name in places.items() if name}
+    client = connecting(keys_folder(configuration), node, lambda: known)()
     requester = Requester(client, configuration.cluster.name, node, MonotonicClock())
     failures = []
     try:
-        for address in addresses:
+        for address in places:
             try:
                 reply, payload = requester.ask(address, SettingsRequest(), ASK_SECONDS)
                 settings = _read(address, reply, payload)

@@ -17,6 +17,7 @@ from p2pdl.config import Configuration
 from p2pdl.errors import PeerError, StartupError
 from p2pdl.node.exchange_cost import codec_name
 from p2pdl.node.live_figures import Traffic
+from p2pdl.node.security import connecting, keys_folder
 from p2pdl.protocol.fields import Scalar
 from p2pdl.protocol.finish import DONE_STATES, Gathering
 from p2pdl.protocol.link import Link, LinkSettings
@@ -37,7 +38,6 @@ from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.exchange_settings import ExchangeSettings
 from p2pdl.training.timeline import FILE_NAME, Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
-from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import JsonObject, NodeId
 
 OWN_SERVER_SECONDS = 1.0
@@ -97,11 +97,14 @@ class Participation:
         )
         self._store = StoreWriter(store, spec, clock)
 
+        # This node's own server is one of those that it talks to.
+        own_address = str(configuration.node(node).address)
+        connect = connecting(keys_folder(configuration), node, lambda: {**self._directory.addresses, node: own_address})
+
         def make_requester() -> Requester:
-            return Requester(ZmqClient(), configuration.cluster.name, node, clock)
+            return Requester(connect(), configuration.cluster.name, node, clock)
 
         self._requester = make_requester()
-        own_address = str(configuration.node(node).address)
 
         def pass_on(requester: Requester, rumours: tuple[dict[str, Scalar], ...]) -> None:
             with contextlib.suppress(PeerError):

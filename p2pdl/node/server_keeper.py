@@ -15,6 +15,7 @@ from p2pdl.errors import P2pdlError
 from p2pdl.node.children import Lifeline, serving_limits, start_server
 from p2pdl.node.membership import preset_of
 from p2pdl.node.restarts import PAUSES, Restarts
+from p2pdl.node.security import keys_folder
 from p2pdl.server.start import MembershipStart
 from p2pdl.types import NodeId
 
@@ -36,6 +37,9 @@ class ServerKeeper:
         shared_settings: The JSON for nodes that join; None if there is none.
         contacts: Addresses by name of members known from before, besides those of the file.
         join: Addresses of nodes to begin with, besides those of the file.
+
+    Raises:
+        StartupError: The file does not say whether connections are encrypted, and they can come from anywhere.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class ServerKeeper:
         self._lifeline = lifeline
         self._folder = folder
         self._shared_settings = shared_settings
+        self._keys = keys_folder(configuration)
         listed = {other.name: str(other.address) for other in configuration.nodes if other.name != node}
         self._start = MembershipStart(
             address=str(entry.address),
@@ -92,6 +97,7 @@ class ServerKeeper:
             serving_limits(self._configuration),
             self._start,
             self._shared_settings,
+            self._keys,
         )
 
     def keep(self) -> None:

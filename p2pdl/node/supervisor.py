@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from p2pdl.config import Configuration
@@ -22,6 +22,7 @@ from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
 from p2pdl.node.restarts import Restarts
 from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
+from p2pdl.node.security import warning
 from p2pdl.node.server_keeper import ServerKeeper
 from p2pdl.node.trainer_process import EXIT_CRASHED
 from p2pdl.server.view import status_block
@@ -53,7 +54,7 @@ def run_node(
     node: NodeId,
     *,
     fresh: bool = False,
-    join: Sequence[str] = (),
+    join: Mapping[str, NodeId] | None = None,
     notes: Sequence[str] = (),
 ) -> int:
     """Run one node until it is done.
@@ -62,7 +63,7 @@ def run_node(
         configuration: The cluster.
         node: The name of the node, claimed by the caller.
         fresh: True to begin a new run where one has not ended.
-        join: Addresses of live nodes, besides those of the file.
+        join: Live nodes besides those of the file: name by address, empty where the name is not known.
         notes: What is to be said once there is a log.
 
     Returns:
@@ -73,9 +74,10 @@ def run_node(
     """
     folder = open_node_folder(configuration, node, fresh)
     log_to(folder.path / "node.log", node, "node", sys.stderr)
-    for note in notes:
-        log.warning("%s", note)
-    return Supervisor(configuration, node, folder, join).run()
+    for note in (*notes, warning(configuration)):
+        if note:
+            log.warning("%s", note)
+    return Supervisor(configuration, node, folder, join or {}).run()
 
 
 class Supervisor:
@@ -85,10 +87,12 @@ class Supervisor:
         configuration: The cluster.
         node: The node's name.
         folder: Its run folder.
-        join: Addresses of live nodes, besides those of the file.
+        join: Live nodes besides those of the file: name by address, empty where the name is not known.
     """
 
-    def __init__(self, configuration: Configuration, node: NodeId, folder: NodeFolder, join: Sequence[str]) -> None:
+    def __init__(
+        self, configuration: Configuration, node: NodeId, folder: NodeFolder, join: Mapping[str, NodeId]
+    ) -> None:
         self._configuration = configuration
         self._node = node
         self._folder = folder.path
@@ -106,8 +110,8 @@ class Supervisor:
             self._lifeline,
             self._folder,
             shared,
-            remembered(self._folder),
-            join,
+            remembered(self._folder) | {name: address for address, name in join.items() if name},
+            [address for address, name in join.items() if not name],
         )
         self._members = MemberView(Block(self._store, VIEW))
         self._remembered: object = None

@@ -133,9 +133,10 @@ class Requester:
             if envelope.id == asked[received.address]:
                 answers[received.address] = self._answer(received.address, envelope, received.frames[1:])
         for address in asked.keys() - answers.keys():
-            self._transport.reset(address)
             text = f"{address}: no answer within {timeout:g} s"
-            answers[address] = PeerTimeout(text, "is the node running, and is its address reachable from here?")
+            silence = PeerTimeout(text, "is the node running, and is its address reachable from here?")
+            answers[address] = self._explained(address, silence)
+            self._transport.reset(address)
         return answers
 
     def pull(
@@ -187,6 +188,8 @@ class Requester:
             error = failure
         if isinstance(error, IncompatiblePeer) and error.code == "model":
             error = self._explain_model(peer, address, spec, error)
+        if isinstance(error, PeerTimeout):
+            error = self._explained(address, error)
         if error is not None:
             # What is still under way belongs to a pull that is over: only a new connection is free of it.
             self._transport.reset(address)
@@ -243,6 +246,13 @@ class Requester:
             case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() | SettingsReply() | ProbeReply() as reply:
                 return reply, payload
         return ProtocolError(f"{address}: answered with a {type(envelope.message).__name__}")
+
+    def _explained(self, address: str, silence: PeerTimeout) -> PeerTimeout:
+        """Why there was no answer, where the connection tells."""
+        reason = self._transport.reason(address)
+        if reason is None:
+            return silence
+        return PeerTimeout(f"{silence.message}: {reason.message.removeprefix(f'{address}: ')}", reason.remedy)
 
     def _explain_model(self, peer: NodeId, address: str, spec: WeightSpec, error: IncompatiblePeer) -> IncompatiblePeer:
         try:

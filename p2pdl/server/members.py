@@ -46,7 +46,7 @@ def start_membership(
         door: Whom the server lets in; None for everybody.
     """
     own = Member(node, start.address, door.identity.public if door else "", start.life, 0, "alive")
-    contacts = {member.name: member.address for member in known} | start.contacts
+    contacts = {member.name: member.address for member in known if member.state != "left"} | start.contacts
     contacts.pop(node, None)
     rng = np.random.default_rng([start.seed, start.life])
     keys = door.allowed.node_keys if door else None

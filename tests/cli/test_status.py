@@ -53,7 +53,7 @@ def test_nodes_that_answer_and_nodes_that_do_not_stand_in_one_table(tmp_path: Pa
     ]
     assert "node1: node2 is failing; last error: gone away".split() in rows
     assert ["node2", f"127.0.0.1:{ports[1]}", "no", "answer"] in rows
-    assert "node2: no answer within 2 s".split() in rows
+    assert "node2: no answer within 2 s: refuses connections".split() in rows
     assert as_json.exit_code == 0
     told = json.loads(as_json.stdout)
     assert told["cluster"] == "lab"

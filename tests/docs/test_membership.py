@@ -28,14 +28,15 @@ CODE = "\n".join(path.read_text() for path in sorted((ROOT / "p2pdl" / "protocol
 def table(text: str, title: str) -> list[list[str]]:
     """The rows of the table whose first column has this title."""
     [found] = re.findall(rf"^\| {title} \|.*\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)
-    return [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in found.splitlines()]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in found.splitlines()]
 
 
 def test_page_gives_every_setting_of_every_preset() -> None:
     rows = table(TEXT, "setting")
-    assert [it[0] for it in rows] == [field.name for field in fields(MembershipSettings)]
+    assert [it[0] for it in rows] == [f"`{field.name}`" for field in fields(MembershipSettings)]
     for name, *values, meaning in rows:
-        assert [float(value) for value in values] == [getattr(settings, name) for settings in PRESETS.values()], name
+        expected = [getattr(settings, name.strip("`")) for settings in PRESETS.values()]
+        assert [float(value) for value in values] == expected, name
         assert meaning
 
 
@@ -60,11 +61,11 @@ def test_page_names_every_counter_and_no_other() -> None:
 
 
 def test_protocol_describes_the_row_of_a_member() -> None:
-    rows = {name: meaning for name, _, meaning in table(PROTOCOL, "field of a row")}
+    rows = {name.strip("`"): meaning for name, _, meaning in table(PROTOCOL, "field of a row")}
     suspect, dead = row("b", "suspect", accuser="c"), row("b", "dead", age=3)
     assert list(rows) == [*suspect, *(dead.keys() - suspect.keys())]
     states = [state for state in RANKS if state != "unknown"]
-    assert rows["state"] == "`alive`, `suspect`, `dead` or `left" and states == ["alive", "suspect", "dead", "left"]
+    assert rows["state"] == "`alive`, `suspect`, `dead` or `left`" and states == ["alive", "suspect", "dead", "left"]
     for state in states:
         written = to_row(member("b", state), "c", 3)
         for field in ("accuser", "age"):

@@ -31,11 +31,11 @@ def test_nodes_of_a_file_are_asked_and_the_silent_one_has_a_reason() -> None:
     assert first.error == ""
     assert first.to_json()["state"] == "training"
     assert second.status is None
-    assert second.error == "no answer within 1 s"
+    assert second.error == "no answer within 1 s: refuses connections"
     assert second.to_json() == {
         "name": "beta",
         "address": silent,
-        "error": "no answer within 1 s",
+        "error": "no answer within 1 s: refuses connections",
         "state": "no answer",
     }
 

@@ -7,8 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from p2pdl.clock import MonotonicClock
+from p2pdl.errors import PeerError
 from p2pdl.keys import AllowList, allow
 from p2pdl.node.children import Lifeline, start_server
+from p2pdl.node.security import looking
+from p2pdl.protocol.messages import StatusReply, StatusRequest
+from p2pdl.puller.requests import Requester
 from p2pdl.server.start import MembershipStart
 from p2pdl.store import memory
 from p2pdl.store.block import Block
@@ -72,9 +77,19 @@ def test_somebody_who_is_not_listed_is_nobody(tmp_path: Path) -> None:
         member("mallory", addresses["mallory"], addresses, foreign) as mallory,
         member("plain", addresses["plain"], addresses, None) as plain,
         member("beta", addresses["beta"], {"alpha": addresses["alpha"]}, keys) as beta,
+        contextlib.closing(looking(keys, lambda: addresses)) as client,
     ):
         members = ["alpha", "beta"]
         assert wait_until(lambda: sorted(alive(alpha)) == sorted(alive(beta)) == members, SECONDS)
-        assert wait_until(lambda: all("alpha" in view.members for view in (mallory, plain)), SECONDS)
+        asking = Requester(client, "lab", "status", MonotonicClock())
+
+        def turned_away() -> float:
+            with contextlib.suppress(PeerError):
+                reply, _ = asking.ask(addresses["alpha"], StatusRequest(), SECONDS)
+                assert isinstance(reply, StatusReply)
+                return float(reply.figures.get("refused_identity") or 0)
+            return 0
+
+        assert wait_until(lambda: turned_away() >= 3, SECONDS), "it has tried again and again"
         assert sorted(alive(mallory)) == ["mallory"] and sorted(alive(plain)) == ["plain"]
         assert sorted(alpha.members) == sorted(beta.members) == members

@@ -1,4 +1,4 @@
-"""Five nodes of which two have gone bad: the other three learn as they do without them, on a problem with a closed form.
+"""Five nodes of which two have gone bad: the other three learn as they do without them, where the optimum is known.
 
 Node i minimises |x - target_i|^2 / 2, so the three have the least loss together at the mean of their targets. All nodes
 begin with the same weights, and honest ones differ by about a hundredth of their length, as real models do.
@@ -46,7 +46,7 @@ class Problem:
         self._start = random.normal(size=SIZE).astype(np.float32)
         self._seed = seed
 
-    def cluster(self, nodes: int, clip: float | None = DEFAULT_CLIP, steps: int = 600) -> SimulatedCluster:
+    def cluster(self, nodes: int, clip: float | None = DEFAULT_CLIP, steps: int = 400) -> SimulatedCluster:
         def local_step(index: int) -> Callable[[np.ndarray, int], tuple[np.ndarray, float]]:
             def step(weights: np.ndarray, number: int) -> tuple[np.ndarray, float]:
                 distance = weights - self._targets[index]
@@ -106,7 +106,7 @@ def failures(cluster: SimulatedCluster) -> dict[str, int]:
     return found
 
 
-@pytest.fixture(scope="module", params=[0, 1, 2])
+@pytest.fixture(scope="module", params=[0, 1])
 def problem(request: pytest.FixtureRequest) -> Problem:
     return Problem(request.param)
 
@@ -115,10 +115,18 @@ def problem(request: pytest.FixtureRequest) -> Problem:
 def alone(problem: Problem) -> Outcome:
     """The three without the two."""
     cluster = problem.cluster(len(HONEST))
-    cluster.run(61.0)
+    cluster.run(41.0)
     found = problem.outcome(cluster)
     assert found.loss < 1.25 * found.least
     return found
+
+
+@pytest.fixture(scope="module")
+def all_honest(problem: Problem) -> Outcome:
+    """All five, each of which is honest."""
+    cluster = problem.cluster(5)
+    cluster.run(41.0)
+    return problem.outcome(cluster)
 
 
 @pytest.mark.parametrize(
@@ -140,28 +148,27 @@ def test_two_bad_nodes_of_five_are_as_good_as_absent(
         cluster.nodes[name].disguise = disguise
         if disguise is None:
             cluster.network.serve(name, corrupting(cluster.network._handlers[name], seed=7))
-    cluster.run(61.0)
+    cluster.run(41.0)
     found = problem.outcome(cluster)
     assert found.loss < 1.05 * alone.loss
     assert found.spread < 1.5 * alone.spread
     # Each honest node looks at each bad one three times, and then no more for a minute.
     assert failures(cluster) == {code: STRIKES * len(HONEST) * len(BAD)}
-    assert all(cluster.nodes[name].merges > 550 for name in HONEST)
+    assert all(cluster.nodes[name].merges > 350 for name in HONEST)
 
 
 @pytest.mark.parametrize("disguise", [pytest.param(ZERO, id="zero"), pytest.param(HUGE, id="huge")])
-def test_lies_about_the_loss_gain_little(problem: Problem, alone: Outcome, disguise: Disguise) -> None:
-    # Their weights are honest, with targets of their own: what is gained by a lie is weight for these.
-    believed = problem.cluster(5)
-    believed.run(61.0)
-    honest = problem.outcome(believed)
+def test_lies_about_the_loss_gain_little(
+    problem: Problem, alone: Outcome, all_honest: Outcome, disguise: Disguise
+) -> None:
+    # Their weights are honest, with targets of their own: what a lie gains is weight for these.
     cluster = problem.cluster(5)
     for name in BAD:
         cluster.nodes[name].disguise = disguise
-    cluster.run(61.0)
+    cluster.run(41.0)
     found = problem.outcome(cluster)
-    assert found.loss < 1.25 * max(honest.loss, alone.loss)
-    assert found.spread < 3 * max(honest.spread, alone.spread)
+    assert found.loss < 1.25 * max(all_honest.loss, alone.loss)
+    assert found.spread < 3 * max(all_honest.spread, alone.spread)
     assert failures(cluster) == {}
 
 
@@ -174,24 +181,24 @@ def test_without_clipping_scaled_weights_destroy_the_others(problem: Problem, al
     assert problem.outcome(cluster).loss > 1e6 * alone.loss
 
 
-@pytest.mark.parametrize("disguise", [NOT_FINITE, SCALED, MIRRORED], ids=["not-finite", "scaled", "mirrored"])
-def test_node_that_goes_bad_on_the_way_is_left_alone_and_taken_back_when_it_is_well(
-    problem: Problem, alone: Outcome, disguise: Disguise
-) -> None:
-    cluster = problem.cluster(4, steps=1800)
+@pytest.mark.parametrize("disguise", [NOT_FINITE, MIRRORED], ids=["not-finite", "mirrored"])
+def test_node_that_goes_bad_on_the_way_is_left_alone_and_taken_back_when_it_is_well(disguise: Disguise) -> None:
+    problem = Problem(0)
+    cluster = problem.cluster(4, steps=1600)
     cluster.run(30.0)
     bad = cluster.nodes["node4"]
     merges = sum(cluster.nodes[name].merges for name in HONEST)
     bad.disguise = disguise
     cluster.run(30.0)
     assert sum(failures(cluster).values()) == STRIKES * len(HONEST)
-    assert problem.outcome(cluster).loss < 1.15 * alone.loss
+    found = problem.outcome(cluster)
+    assert found.loss < 1.25 * found.least
     assert sum(cluster.nodes[name].merges for name in HONEST) > merges + 3 * 280
     bad.disguise = None
     served = len([entry for entry in cluster.network.journal if entry.source == "node4" and entry.target in HONEST])
-    cluster.run(FIRST_TERM + 60.0)
+    cluster.run(FIRST_TERM + 40.0)
     again = len([entry for entry in cluster.network.journal if entry.source == "node4" and entry.target in HONEST])
-    assert again > served + 300
+    assert again > served + 200
     assert sum(failures(cluster).values()) == STRIKES * len(HONEST)
 
 

@@ -170,10 +170,14 @@ def test_server_whose_checking_thread_is_gone_lets_nobody_in(keys: Path) -> None
     with context, context.socket(zmq.REP) as server, contextlib.closing(client_of(beta, alpha.public)) as client:
         protect_server(server, alpha)
         port = server.bind_to_random_port("tcp://127.0.0.1")
-        client.send(f"127.0.0.1:{port}", [b"hello"])
-        assert wait_until(lambda: client.receive(0.01) or client.reason(f"127.0.0.1:{port}"), WAIT)
-        reason = client.reason(f"127.0.0.1:{port}")
-        assert reason is not None and reason.code == "handshake"
+        client.send(address := f"127.0.0.1:{port}", [b"hello"])
+
+        def is_kept_out() -> bool:
+            assert client.receive(0.01) is None
+            reason = client.reason(address)
+            return reason is not None and reason.code == "handshake"
+
+        assert wait_until(is_kept_out, WAIT)
         assert not server.poll(100)
 
 

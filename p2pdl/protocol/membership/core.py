@@ -37,7 +37,7 @@ from p2pdl.protocol.messages import (
     SyncReply,
     SyncRequest,
 )
-from p2pdl.types import NodeId
+from p2pdl.types import NodeId, printable
 
 STALL_INTERVALS = 3
 """Probe intervals by which a host must be late to have been stopped, rather than busy."""
@@ -168,7 +168,7 @@ class Membership:
             return []
         wanted = SyncReply if isinstance(question.request, SyncRequest) else ProbeReply
         if isinstance(reply, Refusal):
-            self._blame(question, f"{question.address} refuses: {reply.message}", "replies-refused")
+            self._blame(question, f"{question.address} refuses: {printable(reply.message)}", "replies-refused")
             return []
         if not isinstance(reply, ProbeReply | SyncReply) or not isinstance(reply, wanted):
             self._blame(question, f"{question.address} answers something else", "replies-wrong")
@@ -179,7 +179,7 @@ class Membership:
         else:
             self._claims.take(reply.rumours, now, first_hand)
         if question.name and sender != question.name:
-            self._blame(question, f"{question.address} is another node: {sender}", "wrong-node")
+            self._blame(question, f"{question.address} is another node: {printable(sender)}", "wrong-node")
         elif question.on_answer is not None:
             question.on_answer(Answer(sender, question.address, reply, now))
         return self._knowledge.take_actions()

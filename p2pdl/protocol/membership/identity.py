@@ -67,8 +67,7 @@ class Identity:
         if other.life == own.life:
             self._contradict(claim, now)
         elif other.is_present and other.address != own.address:
-            if self._matters(other):
-                self._begin_check(other, now)
+            self._begin_check(other, now)
         elif other.order > own.order:
             self._rise_above(other, now)
 
@@ -106,6 +105,8 @@ class Identity:
         return self._knowledge.phase is Phase.JOINING or other.order > self._knowledge.own.order
 
     def _begin_check(self, other: Member, now: float) -> None:
+        if not self._matters(other):
+            return
         if self._check is not None:
             asked = [self._check.other, *self._waiting]
             if other not in asked and len(asked) < CHECKS_WAITING:
@@ -152,8 +153,7 @@ class Identity:
             self._rise_above(other, now)
         waiting, self._waiting = self._waiting, []
         for another in waiting:
-            if self._matters(another):
-                self._begin_check(another, now)
+            self._begin_check(another, now)
 
     def _rise_above(self, other: Member, now: float) -> None:
         self._rise(other.incarnation + 1, now)

@@ -169,6 +169,15 @@ def test_error_of_a_wrong_node_names_address_and_node() -> None:
     assert driven.core.known["b"].error == "host-b:7101 is another node: c"
 
 
+@pytest.mark.parametrize("answer", [("c\x1b[2J\n", ProbeReply(1, ())), ("b", Refusal("internal", "\x1b[2J\nfailed"))])
+def test_errors_for_people_hold_nothing_but_printable_text(answer: Answer) -> None:
+    driven = joined("b", "c")
+    driven.answers = lambda ask: answer if ask.address == address_of("b") else "peers"
+    while not driven.core.known["b"].error:
+        driven.run(0.1)
+    assert driven.core.known["b"].error.isprintable() and "?[2J?" in driven.core.known["b"].error
+
+
 def test_member_that_moves_during_a_probe_is_not_suspected_for_its_old_address() -> None:
     driven = joined("b", "c")
     driven.silent = {"b"}

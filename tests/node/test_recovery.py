@@ -1,0 +1,177 @@
+"""What becomes of a node whose processes are killed, stopped, or short of memory, disk or a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from p2pdl.errors import PeerError
+from p2pdl.protocol.messages import SnapshotReply, SnapshotRequest
+from p2pdl.protocol.pull import PullSettings
+from p2pdl.puller.inbox import Inbox
+from p2pdl.puller.requests import Outcome
+from p2pdl.spec import WeightSpec
+from tests.node.clusters import START_SECONDS, Lab, NodeProcess, make_lab, node
+from tests.processes import is_running, is_stopped, wait_until
+from tests.puller.pulling import requester_of
+
+QUICK = {"start_wait": 1.0, "linger": 2.0, "request_timeout": 0.5}
+ENDLESS = {"steps": 10_000_000, "batch_size": 32}
+FREQUENT = {"checkpoint": {"every": 0.2}, "metrics": {"interval": 0.1}}
+
+BACK_SECONDS = 20.0
+"""Far more than the two seconds within which a server is back on an idle machine."""
+
+
+def snapshot(lab: Lab, name: str, spec: WeightSpec) -> SnapshotReply | None:
+    """What a node serves at this moment; None if it does not answer."""
+    try:
+        reply, _ = lab.ask(name, SnapshotRequest(spec.digest))
+    except PeerError:
+        return None
+    assert isinstance(reply, SnapshotReply)
+    return reply
+
+
+def pull(lab: Lab, name: str, spec: WeightSpec) -> tuple[Outcome, Inbox]:
+    """A node's weights, as another node gets them."""
+    inbox = Inbox(spec)
+    inbox.expect(None)
+    with requester_of("test") as requester:
+        settings = PullSettings(timeout=20.0, request_timeout=10.0)
+        return requester.pull(name, lab.addresses[name], spec, settings, inbox.accept), inbox
+
+
+@contextmanager
+def training(lab: Lab, name: str, *arguments: str, **environment: str) -> Iterator[NodeProcess]:
+    """A node that has saved at least twice."""
+    with node(lab, name, *arguments, **environment) as started:
+        assert wait_until(lambda: lab.has_reached(name, 1) and len(lab.checkpoints(name)) >= 2, START_SECONDS)
+        yield started
+
+
+def test_a_killed_server_is_back_with_the_same_weights_and_a_stopped_trainer_is_told_by_its_age(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, **FREQUENT)
+    with training(lab, "node1") as started:
+        spec = lab.spec("node1")
+        trainer = started.children()["trainer"]
+        os.kill(trainer, signal.SIGSTOP)
+        assert wait_until(lambda: is_stopped(trainer), 10.0)
+        before, weights = pull(lab, "node1", spec)
+        assert before.error is None and before.snapshot is not None
+        took = []
+        for _ in range(3):
+            os.kill(started.children()["server"], signal.SIGKILL)
+            killed = time.monotonic()
+            assert wait_until(lambda: lab.status("node1") is not None, BACK_SECONDS)
+            took.append(time.monotonic() - killed)
+            after, again = pull(lab, "node1", spec)
+            assert after.error is None and after.snapshot is not None
+            same = ("incarnation", "version", "step", "digest")
+            assert [getattr(after.snapshot, name) for name in same] == [getattr(before.snapshot, name) for name in same]
+            np.testing.assert_array_equal(again.vector, weights.vector)
+        print(f"back after {', '.join(f'{seconds:.2f} s' for seconds in took)}")
+        status = lab.status("node1")
+        assert status is not None and status.figures["server_starts"] == 4
+        # Nobody is told that the trainer stands still but by the age of what it has said last.
+        assert status.state == "training"
+        assert wait_until(lambda: (now := lab.status("node1")) is not None and now.age > status.age + 0.5, 20.0)
+        os.kill(trainer, signal.SIGCONT)
+        assert wait_until(lambda: lab.has_reached("node1", status.step + 100), BACK_SECONDS)
+        later = lab.status("node1")
+        assert later is not None and later.age < 5.0
+        assert started.children()["trainer"] == trainer
+        started.signal(signal.SIGTERM)
+        assert started.wait() == 0
+    assert lab.summary("node1")["trainer_restarts"] == 0
+
+
+def test_a_trainer_killed_in_the_midst_of_a_publication_leaves_the_version_before(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, **FREQUENT)
+    with node(lab, "node1", P2PDL_FAILPOINTS="store.half-published=kill*200") as started:
+        assert wait_until(lambda: "trainer" in started.children(), START_SECONDS)
+        trainer = started.children()["trainer"]
+        assert wait_until(lambda: not is_running(trainer), START_SECONDS)
+        outcome, inbox = pull(lab, "node1", lab.spec("node1"))
+        # The digest has been checked; version 200 was half written.
+        assert outcome.error is None and outcome.snapshot is not None and outcome.snapshot.version == 199
+        assert np.isfinite(inbox.vector).all() and inbox.vector.any()
+        # The next trainer has only begun to load: a stop does not wait for more than that.
+        assert wait_until(lambda: started.children().get("trainer", trainer) != trainer, BACK_SECONDS)
+        started.signal(signal.SIGTERM)
+        assert started.wait() == 0
+    assert re.search(r"the trainer ended by SIGKILL at step \d+.* starting it again", started.said())
+    assert lab.summary("node1")["state"] == "stopped"
+
+
+HURT = """
+import numpy as np
+from p2pdl.training.data.digits import load_digits
+
+def data():
+    digits = load_digits("digits")
+    digits.x_train[700] = 3e38
+    return (digits.x_train, digits.y_train), (digits.x_test, digits.y_test)
+"""
+"""Once in each pass a sample comes that ruins any weights; it is finite itself, and nobody can know."""
+
+
+def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_the_last_checkpoint(tmp_path):
+    (tmp_path / "hurt.py").write_text(HURT)
+    lab = make_lab(
+        tmp_path,
+        1,
+        data={"source": "hurt:data"},
+        train={"steps": 3000, "batch_size": 1},
+        gossip=QUICK,
+        **FREQUENT,
+    )
+    outcomes = []
+    with node(lab, "node1") as started:
+        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
+        spec = lab.spec("node1")
+        while started.process.poll() is None:
+            outcomes.append(pull(lab, "node1", spec)[0])
+        said = started.said()
+    assert started.wait() == 0, said
+    assert re.search(r"training has diverged; nothing of it was published; going on from the weights of step \d+", said)
+    summary = lab.summary("node1")
+    assert (summary["state"], summary["steps"]) == ("done", 3000)
+    assert summary["restores"] in (2, 3) and summary["test_accuracy"] > 0.8
+    # Whatever a peer asked for at any moment, it was whole and finite, or the node had just ended.
+    assert len(outcomes) > 20
+    assert {outcome.error.code for outcome in outcomes if outcome.error} <= {"timeout", "version-gone", "refused"}
+    assert sum(outcome.error is None for outcome in outcomes) > 0.9 * len(outcomes)
+
+
+def test_a_node_alone_without_a_terminal_trains_through_a_full_disk(tmp_path):
+    lab = make_lab(tmp_path, 1, train={"steps": 2000, "batch_size": 32}, gossip=QUICK, **FREQUENT)
+    closed = ["bash", "-c", 'exec "$@" >&- 2>&-', "closed"]
+    with node(lab, "node1", prefix=closed, P2PDL_FAILPOINTS="checkpoint.before-sync=enospc*2") as started:
+        assert started.wait() == 0
+    assert started.said() == ""
+    log = lab.log("node1")
+    assert "No space left on device; training goes on" in log and "checkpoints are written again" in log
+    assert "Traceback" not in log
+    summary = lab.summary("node1")
+    assert (summary["state"], summary["steps"], summary["checkpoint_failures"]) == ("done", 2000, 1)
+    assert summary["final_merge"] == {"nodes": ["node1"], "missing": {}}
+    assert summary["exchange_failures"] == {} and summary["test_accuracy"] > 0.9
+
+
+def test_a_model_that_memory_has_no_room_for_ends_the_node_with_the_figures(tmp_path):
+    lab = make_lab(tmp_path, 1, model={"name": "mlp"}, train=ENDLESS)
+    # The store is a file without a name, and this machine gives no file more than 4 MiB.
+    limited = ["bash", "-c", 'ulimit -f 4096; exec "$@"', "limited"]
+    with node(lab, "node1", prefix=limited) as started:
+        assert started.wait() == 1
+        said = started.said()
+    assert "the weight store needs" in said and "this machine would not give it (File too large)" in said
+    assert "-> use a smaller model" in said and "Traceback" not in said
+    assert lab.summary("node1")["state"] == "failed"
+    assert wait_until(lambda: lab.port_is_free("node1"), 10.0)
