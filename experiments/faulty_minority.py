@@ -3,8 +3,7 @@
 Claim: with two nodes that fall silent, are slow, are cut off in mid-transfer, are damaged on the way, are full of NaN,
 are a thousand times too large, or lie about their loss, the three others do all their steps; their median step takes at
 most 1.1 times as long as without those two; and their models, before and after the final merge, are within 1 point.
-Source: the catalogue of faults of this project; for the last two He, Karimireddy, Jaggi, "Byzantine-Robust Decentralized
-Learning via ClippedGossip" (2022).
+Source: for the last two, He, Karimireddy, Jaggi, "Byzantine-Robust Decentralized Learning via ClippedGossip" (2022).
 Command: python -m experiments.faulty_minority          about 15 minutes on two cores
 
 The faulty nodes have a server and take part in the membership, but do not train: they serve copies of an honest node's
@@ -127,8 +126,8 @@ def compared(rows: Sequence[Row], steps: int) -> list[dict[str, Any]]:
         steps: That each node had to do.
 
     Returns:
-        The row's own fields, `step_ratio`, the lowest of the nodes' differences in `points_before` and `points_after` the
-        final merge, in hundredths, and whether it `holds`.
+        The row's own fields, `step_ratio`, the lowest of the nodes' differences before and after the final merge in
+        hundredths (`points_before` and `points_after`), and whether it `holds`.
     """
     alone = [row for row in rows if not row.case]
     step = statistics.mean(_step(row) for row in alone)
@@ -157,32 +156,33 @@ def _step(row: Row) -> float:
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table."""
+    """The table, and below it what failed."""
     console = output()
-    columns = ("steps", "ms a step", "ratio", "before", "points", "after", "points", "merges")
-    made = table(
-        "faulty nodes", *columns, "failures", "in the final merge", "load", "", left=("faulty nodes", "failures", "")
-    )
+    before = ("ms a step", "ratio", "lowest before", "points", "lowest after", "points", "merges", "load")
+    made = table("faulty nodes", "steps", *before, "", left=("faulty nodes", ""))
     for row in rows:
         made.add_row(
             row["case"] or "none",
             str(row["steps"]),
             " ".join(f"{1000 * seconds:.1f}" for seconds in row["step_seconds"]),
             _number(row["step_ratio"], ".3f"),
-            " ".join(f"{accuracy:.4f}" for accuracy in row["accuracies"]),
+            _number(min(row["accuracies"], default=None), ".4f"),
             _number(row["points_before"], "+.2f"),
-            " ".join(sorted({f"{accuracy:.4f}" for accuracy in row["consensus"]})),
+            _number(min(row["consensus"], default=None), ".4f"),
             _number(row["points_after"], "+.2f"),
             str(row["merges"]),
-            " ".join(f"{code} {count}" for code, count in row["failures"].items()) or "-",
-            " ".join(row["merged"]) or "-",
             f"{row['load']:.1f}",
             "holds" if row["holds"] else "does not hold",
         )
     console.print(made)
     for row in rows:
+        name = row["case"] or "none"
+        failed = ", ".join(f"{code} {count}" for code, count in row["failures"].items())
+        console.print(f"{name}: {failed or 'no'} failures; {row['seconds']:.0f} s")
+        if row["merged"]:
+            console.print(f"{name}: {' and '.join(row['merged'])} in somebody's final merge")
         for node, how in row["ended"].items():
-            console.print(f"{row['case']}: {node} ended with {how}")
+            console.print(f"{name}: {node} ended with {how}")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -91,4 +92,19 @@ def program() -> None:
 
 def main() -> None:
     """The console script."""
+    _open_closed_streams()
     program(prog_name="p2pdl")
+
+
+def _open_closed_streams() -> None:
+    """Let what is written to a closed standard stream vanish.
+
+    The next file to be opened would take the stream's number, and get what is meant for people.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one; child processes are to have it too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))

@@ -17,9 +17,6 @@ from p2pdl.types import NodeId
 FIRST_PAUSE = 0.5
 """Seconds that a peer is left alone after its first failure; doubled with each further one."""
 
-BUSY_PAUSE = 0.05
-"""Seconds: a peer that serves somebody else is asked again soon, after about the time of a pull in a fast network."""
-
 LONGEST_PAUSE = 30.0
 """Seconds: however often a peer failed, it is asked again after this."""
 
@@ -29,8 +26,12 @@ DOUBLINGS = 16
 SHORTEST_PAUSE = 0.01
 """Seconds that a peer without a new version is left alone at least."""
 
-TRANSIENT_CODES = frozenset({"version-gone", "not-ready", "not-trained-yet", "busy"})
-"""Refusals of a healthy peer: worth a short pause, not a growing one."""
+TRANSIENT_PAUSES = {"busy": 0.05, "version-gone": 0.5, "not-trained-yet": 0.5, "not-ready": 2.0, "newcomer": 2.0}
+"""Longest pauses in seconds after refusals of a healthy peer, by code: they do not grow.
+
+A peer that serves somebody else is asked again soon, after about the time of a pull in a fast network; one that is still
+building its model, or has only just begun, not quite so soon.
+"""
 
 
 @dataclass(slots=True)
@@ -160,9 +161,8 @@ class Neighbours:
         record = self.records[peer]
         changed = record.last_code != error.code
         record.last_error, record.last_code, record.last_error_at = error.message, error.code, now
-        if error.code in TRANSIENT_CODES:
-            longest = BUSY_PAUSE if error.code == "busy" else FIRST_PAUSE
-            record.pause_until = now + longest * self._rng.uniform(0.1, 0.5)
+        if error.code in TRANSIENT_PAUSES:
+            record.pause_until = now + TRANSIENT_PAUSES[error.code] * self._rng.uniform(0.1, 0.5)
             return False
         record.failures += 1
         term = record.conduct.on_refusal() if error.code in STRIKE_CODES else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pdl.errors import PeerRefused, RejectedWeights
-from p2pdl.merge import Claims, Clipping, MergeRule, Outliers, Standing
+from p2pdl.merge import Claims, Clipping, MergeRule, Outliers, Standing, is_newcomer
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.puller.inbox import Inbox
 from p2pdl.types import Float32Vector, NodeId
@@ -105,7 +105,13 @@ class Appraiser:
         )
         if newcomer and (loss := self._loss_to_adopt(peer, snapshot, snapshot.loss, inbox, own.step)) is not None:
             return Appraisal(share, None, loss)
-        factor = self._clipping.factor(peer, inbox.distance, inbox.own_scale, self._answering, part)
+        try:
+            factor = self._clipping.factor(peer, inbox.distance, inbox.own_scale, self._answering, part)
+        except RejectedWeights as error:
+            if is_newcomer(snapshot.step, own.step, merges=0):
+                # It will take somebody's weights whole before long; what it has until then is no fault of its own.
+                raise PeerRefused(f"{peer}: has only just begun, at step {snapshot.step}", code="newcomer") from error
+            raise
         return Appraisal(share, factor, theirs)
 
     def _measure(self, inbox: Inbox, step: int) -> tuple[float, float]:

@@ -143,6 +143,9 @@ SECTION_AT = 10
         ("gossip: {clamp: [0.1, yes]}", 10, "found `[0.1, yes]`; wanted two numbers"),
         ("gossip: {clamp: [0.9, 0.1]}", 10, "the lower limit is above the upper one\n  -> write `[0.1, 0.9]`"),
         ("gossip: {clamp: [0.1, 1.1]}", 10, "a weight lies between 0 and 1\n  -> write two numbers between 0 and 1"),
+        ("gossip: {clip: 0}", 10, "gossip.clip: found `0`; wanted a number above 0"),
+        ("gossip: {clip: off}", 10, "gossip.clip: found `off`, which YAML reads as false; wanted a number"),
+        ("gossip: {contribution: measure}", 10, "-> write `contribution: measured`"),
         # several keys
         ("train:\n  passes: 2\n  steps: 9", 12, "found `9`, and `passes: 2` beside it; only one can decide"),
         (
@@ -155,6 +158,11 @@ SECTION_AT = 10
             'model: {name: "my:net", width: 2}',
             10,
             "found `2`, but only built-in models have a width, and `my:net` is none",
+        ),
+        (
+            "gossip:\n  merge: mean\n  contribution: measured",
+            12,
+            "found `measured`, but `merge: mean` goes by no losses\n  -> write `merge: contribution`, or",
         ),
         ("gossip:\n  topology: ring\n  peers: 2", 12, "found `2`, but `topology: ring` has its own neighbours"),
         ("gossip: {peers: 3}", 10, "found `3`, but the number of other nodes is 2\n  -> write `peers: 2` or less"),

@@ -22,7 +22,7 @@ from p2pdl.spec import WeightSpec
 from p2pdl.transport.zeromq import ZmqClient
 from tests.processes import ROOT, free_port, is_running, wait_until
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 """TensorFlow takes seconds to load, and longer on a busy machine."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+
 from p2pdl.errors import PeerError
 from p2pdl.protocol.messages import SnapshotReply, SnapshotRequest
 from p2pdl.protocol.pull import PullSettings
@@ -110,15 +111,19 @@ def test_a_trainer_killed_in_the_midst_of_a_publication_leaves_the_version_befor
 
 
 HURT = """
-import numpy as np
+import keras
 from p2pdl.training.data.digits import load_digits
 
 def data():
     digits = load_digits("digits")
     digits.x_train[700] = 3e38
     return (digits.x_train, digits.y_train), (digits.x_test, digits.y_test)
+
+def model(input_shape, classes):
+    layers = [keras.layers.Flatten(), keras.layers.Rescaling(10.0), keras.layers.Dense(32, activation="relu")]
+    return keras.Sequential([keras.Input(input_shape), *layers, keras.layers.Dense(classes)])
 """
-"""Once in each pass a sample comes that ruins any weights; it is finite itself, and nobody can know."""
+"""Once in each pass a sample comes that is finite itself, and makes the loss and the weights anything but that."""
 
 
 def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_the_last_checkpoint(tmp_path):
@@ -126,8 +131,9 @@ def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_t
     lab = make_lab(
         tmp_path,
         1,
+        model={"name": "hurt:model"},
         data={"source": "hurt:data"},
-        train={"steps": 3000, "batch_size": 1},
+        train={"steps": 3000, "batch_size": 1, "optimizer": {"name": "sgd", "learning_rate": 0.001}},
         gossip=QUICK,
         **FREQUENT,
     )
@@ -143,10 +149,9 @@ def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_t
     summary = lab.summary("node1")
     assert (summary["state"], summary["steps"]) == ("done", 3000)
     assert summary["restores"] in (2, 3) and summary["test_accuracy"] > 0.8
-    # Whatever a peer asked for at any moment, it was whole and finite, or the node had just ended.
-    assert len(outcomes) > 20
-    assert {outcome.error.code for outcome in outcomes if outcome.error} <= {"timeout", "version-gone", "refused"}
-    assert sum(outcome.error is None for outcome in outcomes) > 0.9 * len(outcomes)
+    # What a peer asked for at any moment was whole and finite, until the node ended.
+    assert len(outcomes) > 10
+    assert [outcome.error for outcome in outcomes[:-1] if outcome.error] == []
 
 
 def test_a_node_alone_without_a_terminal_trains_through_a_full_disk(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2pdl.errors import PeerError, PeerRefused, PeerTimeout, RejectedWeights
 from p2pdl.protocol.messages import SnapshotReply
-from p2pdl.protocol.neighbours import LONGEST_PAUSE, TRANSIENT_CODES, Neighbours
+from p2pdl.protocol.neighbours import LONGEST_PAUSE, TRANSIENT_PAUSES, Neighbours
 from p2pdl.protocol.quarantine import FIRST_TERM, LONGEST_TERM, STRIKE_CODES, STRIKES, Conduct
 from p2pdl.topology import create
 
@@ -102,7 +102,7 @@ def test_silence_after_quarantine_is_an_ordinary_failure_and_the_strikes_remain(
     assert (record.state, record.pause_until) == ("quarantined", 220.0)
 
 
-@pytest.mark.parametrize("code", sorted(TRANSIENT_CODES))
+@pytest.mark.parametrize("code", sorted(TRANSIENT_PAUSES))
 def test_busy_or_new_peer_stays_as_it_was(code: str) -> None:
     known = neighbours()
     refuse(known, 0.0)

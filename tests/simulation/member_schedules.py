@@ -10,8 +10,6 @@ from p2pdl.protocol.membership.presets import PRESETS
 from p2pdl.simulation.membership import MembershipCluster
 
 FAULTS = ("crash", "start", "leave", "move", "pause", "go on", "cut", "cut one way", "mend", "loss", "delay")
-LONGEST_HEALING = 120.0
-"""Seconds within which all must agree once the faults are over; what they take is the time to the next contact."""
 
 
 def run_schedule(seed: int, count: int, lateness: float = 0.0, preset: str = "lan") -> float:
@@ -59,7 +57,10 @@ class Schedule:
             self._do(str(self._rng.choice(FAULTS)))
             cluster.run_until(self._check, float(self._rng.choice([0.3, 2.0, 10.0, 40.0])))
         cluster.heal()
-        took = cluster.run_until(lambda: self._check() or cluster.agrees(), LONGEST_HEALING)
+        # The next attempt at reaching those that are held for dead, and a suspicion of one that has just died.
+        settings = cluster.settings
+        longest = 1.25 * settings.dead_contact + settings.longest_suspicion(len(cluster.contacts)) + 20.0
+        took = cluster.run_until(lambda: self._check() or cluster.agrees(), longest)
         assert took < math.inf, f"no agreement among {[it.name for it in cluster.running]}"
         cluster.run_until(self._check, 20.0)
         assert cluster.agrees(), "agreement did not last"

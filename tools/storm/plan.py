@@ -117,7 +117,7 @@ def sections_of(file: Path, seed: int, steps: int | None) -> tuple[list[str], di
 
 
 def with_needs(sections: Mapping[str, Any], seed: int, steps: int) -> dict[str, Any]:
-    """Sections of a configuration with what a storm needs: a number of steps, its seed, a line often enough, no keys."""
+    """Sections of a configuration with what a storm needs: a number of steps, a seed, lines often enough, no keys."""
     train = {key: value for key, value in sections.get("train", {}).items() if key != "passes"}
     metrics = {**sections.get("metrics", {}), "interval": 0.5}
     return {

@@ -132,22 +132,32 @@ def excused(seen: Observations, node: NodeId) -> list[tuple[float, float]]:
 
 def came_back(seen: Observations, longest: float) -> Verdict:
     """Every trainer that was ended made a step again soon after it could."""
-    took, broken = [], []
+    took = returns(seen)
+    broken = [f"{node} took {seconds:.1f} s to come back" for node, seconds in took if seconds > longest]
+    found = "nobody was killed"
+    if took:
+        lengths = [seconds for _, seconds in took]
+        median, most = statistics.median(lengths), max(lengths)
+        found = f"{len(took)} returns, median {median:.1f} s, longest {most:.1f} s, {longest:g} s allowed"
+    return _verdict("those killed come back", found, broken)
+
+
+def returns(seen: Observations) -> list[tuple[NodeId, float]]:
+    """How long each trainer that was ended took to its next step; infinite if there was none.
+
+    Not counted are those that were ended once more before that, and those that had nothing left to do.
+    """
+    took = []
     for node in seen.lines:
         stops = [stop for stop in _of(seen.stops, node) if stop.lost]
         for stop, then in zip_longest(stops, stops[1:]):
             back = next((line["time"] for line in seen.lines[node] if line["time"] > stop.end), None)
             if then is not None and (back is None or back > then.begin):
-                continue  # Struck again before it was back: the later stop counts.
+                continue
             if back is None and seen.endings[node].state == "done":
-                continue  # It had nothing left to do.
-            took.append(float("inf") if back is None else back - stop.end)
-            if took[-1] > longest:
-                broken.append(f"{node} took {took[-1]:.1f} s to come back")
-    found = (
-        f"{len(took)} returns, median {statistics.median(took):.1f} s, longest {max(took):.1f} s" if took else "none"
-    )
-    return _verdict("those killed come back", f"{found}, {longest:g} s allowed", broken)
+                continue
+            took.append((node, float("inf") if back is None else back - stop.end))
+    return took
 
 
 def accurate(endings: Mapping[NodeId, Ending], reference: float | None) -> Verdict:

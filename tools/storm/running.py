@@ -121,7 +121,7 @@ class Run:
         return True
 
 
-def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float) -> Observations:
+def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float, proxied: bool = True) -> Observations:
     """Run a cluster through a storm, end whatever is left of it, and see what that was.
 
     Args:
@@ -129,6 +129,7 @@ def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float) -
         events: What befalls it.
         folder: A new folder.
         patience: Seconds after the storm within which the nodes have to finish.
+        proxied: Whether there is a fault proxy before each node; events that strike links need it.
 
     Raises:
         StartupError: The folder cannot be made.
@@ -136,7 +137,7 @@ def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float) -
     """
     before = watching.own_things()
     beside = Path(plan.beside) if plan.beside else None
-    with StormCluster(folder, plan.nodes, plan.sections, proxied=True, beside=beside) as cluster:
+    with StormCluster(folder, plan.nodes, plan.sections, proxied=proxied, beside=beside) as cluster:
         journal = Journal(folder / "journal.jsonl", plan.to_json())
         try:
             seen = Run(cluster, events, journal, say, plan.steps, patience).run()

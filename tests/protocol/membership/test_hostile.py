@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdl.protocol.fields import Scalar
@@ -224,6 +224,7 @@ EVENTS = st.lists(
 )
 
 
+@settings(max_examples=60)
 @given(events=EVENTS, seed=st.integers(0, 9))
 def test_core_survives_anything_and_never_goes_back(events: list[Any], seed: int) -> None:
     driven = Driven(["b", "c"], seed=seed, join=["host-j:1"])
