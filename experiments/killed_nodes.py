@@ -1,8 +1,8 @@
 """Eight nodes of which one after another is killed with -9 all end, with a model as good as if none had been.
 
-Claim: every ten seconds a node's supervisor is killed with SIGKILL, its children die by themselves, and a second later it
-is started again by the same command. Nobody does anything else; every node does all its steps and ends with exit code
-0, the consensus is within 0.5 points of an undisturbed run of the same seed, and nothing is left behind.
+Claim: every ten seconds a node's supervisor is killed with SIGKILL, its children die by themselves, and a second later
+it is started again by the same command. Nobody does anything else; every node does all its steps and ends with exit
+code 0, the consensus is within 0.5 points of an undisturbed run of the same seed, and nothing is left behind.
 Source: the promises of this project, `docs/reliability.md`.
 Command: python -m experiments.killed_nodes             about 10 minutes on two cores
 """

@@ -256,6 +256,17 @@ class Server(Section):
         meaning="Memory of these copies in all, at most.",
         trade_off="As `copies`.",
     )
+    memory: int = setting(
+        192,
+        ge=64,
+        le=1048576,
+        unit="MiB",
+        meaning="Memory that others can make the server process take, beside itself and the copies: messages that do "
+        "not end, replies that nobody reads. What needs more is refused or cut off; where that is not enough, the "
+        "process ends and is started again. Linux only.",
+        trade_off="Small protects the machine; large serves many slow pullers with large ranges at one time. Half of "
+        "it is for replies in other codecs than `float32` that are still to be sent.",
+    )
 
 
 class Metrics(Section):

@@ -122,6 +122,7 @@ def start_server(
         asdict(members) if members else None,
         str(shared_settings or ""),
         str(keys or ""),
+        memory_nbytes=limits.memory_nbytes,
     )
     try:
         process = subprocess.Popen(
@@ -154,7 +155,7 @@ def start_server(
 def serving_limits(configuration: Configuration) -> ServingLimits:
     """What the configuration lets a server grant."""
     server = configuration.server
-    return ServingLimits(server.uploads, server.copies, server.copies_memory << 20)
+    return ServingLimits(server.uploads, server.copies, server.copies_memory << 20, server.memory << 20)
 
 
 def start_trainer(settings: TrainerSettings, lifeline: Lifeline, threads: int) -> subprocess.Popen[bytes]:

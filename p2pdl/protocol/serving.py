@@ -76,11 +76,13 @@ class ServingLimits:
         uploads: Pulls served at one time.
         copies: Copies kept for pullers with a delta codec.
         copies_nbytes: Memory of these copies in all.
+        memory_nbytes: Memory that peers may make the server's process take beside these copies.
     """
 
     uploads: int = 1
     copies: int = 8
     copies_nbytes: int = 1 << 30
+    memory_nbytes: int = 192 << 20
 
 
 class MemberKeeper(Protocol):

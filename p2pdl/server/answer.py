@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from p2pdl.errors import IncompatiblePeer, ProtocolError
-from p2pdl.protocol.messages import Envelope, Refusal, Reply, SettingsRequest, SpecRequest, StatusRequest
+from p2pdl.protocol.messages import (
+    Envelope,
+    RangeRequest,
+    Refusal,
+    Reply,
+    SettingsRequest,
+    SpecRequest,
+    StatusRequest,
+)
 from p2pdl.protocol.serving import Payload, Serving, refusal
+from p2pdl.server.backlog import Backlog
 from p2pdl.transport.contract import Asker, Frames
 from p2pdl.wire import decode, encode
 
@@ -45,12 +55,15 @@ class Answerer:
         cluster: This node's cluster.
         node: This node's name.
         serving: What to answer.
+        backlog: Encoded replies that are still to be sent; while it is full, no more are made.
     """
 
-    def __init__(self, cluster: str, node: str, serving: Serving) -> None:
+    def __init__(self, cluster: str, node: str, serving: Serving, backlog: Backlog | None = None) -> None:
         self._cluster = cluster
         self._node = node
         self._serving = serving
+        self.backlog = backlog or Backlog()
+        self._was_short_of_memory = False
 
     def __call__(self, frames: Sequence[memoryview], now: float, asker: Asker | None = None) -> Answer:
         """Answer one request.
@@ -74,21 +87,37 @@ class Answerer:
             else:
                 if asker is not None and envelope.node != asker.name:
                     envelope = replace(envelope, node=asker.name)
-                reply, payload = self._serving.on_request(envelope, now)
+                reply, payload = self._replied(envelope, now)
         except IncompatiblePeer as error:
             reply = refusal("protocol-version", error.message)
         except ProtocolError as error:
             reply = refusal("bad-request", error.message)
-        except Exception:
-            reply = self._failed()
+        except Exception as error:
+            reply = self._failed(error)
         try:
             return self._answer(request_id, reply, payload)
-        except Exception:
-            return self._answer(request_id, self._failed(), ())
+        except Exception as error:
+            return self._answer(request_id, self._failed(error), ())
 
-    def _failed(self) -> Refusal:
+    def _replied(self, envelope: Envelope, now: float) -> tuple[Reply, Payload]:
+        encodes = isinstance(envelope.message, RangeRequest) and envelope.message.codec != "float32"
+        if encodes and self.backlog.is_full:
+            return refusal("busy", "replies that nobody reads take the memory of new ones"), ()
+        reply, payload = self._serving.on_request(envelope, now)
+        if encodes:
+            self.backlog.add(payload)
+        return reply, payload
+
+    def _failed(self, error: Exception) -> Refusal:
         # A REP socket that received must send: whatever went wrong here, the next peer is to be served.
-        log.exception("a request could not be answered")
+        if not isinstance(error, MemoryError):
+            log.error("a request could not be answered", exc_info=error)
+        else:
+            gc.collect()
+            # Once: whoever takes the memory may go on asking.
+            if not self._was_short_of_memory:
+                log.error("a request could not be answered within the memory that server.memory allows")
+            self._was_short_of_memory = True
         return refusal("internal")
 
     def _answer(self, request_id: int, reply: Reply, payload: Payload) -> Answer:

@@ -18,9 +18,11 @@ from p2pdl.errors import P2pdlError
 from p2pdl.lifeline import end_with_parent, yield_to_training
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.server.answer import Answer, Answerer
+from p2pdl.server.backlog import Backlog
+from p2pdl.server.limits import MemoryLimit, raise_descriptor_limit
 from p2pdl.server.members import MembershipHost, start_membership
 from p2pdl.server.start import MembershipStart
-from p2pdl.server.starvation import Starvation
+from p2pdl.server.starvation import HOARDED_SECONDS, Starvation
 from p2pdl.server.view import StoreView
 from p2pdl.store.block import Block
 from p2pdl.store.layout import VIEW, Word
@@ -56,6 +58,7 @@ class ServerSettings:
         members: A `MembershipStart` as JSON; None for a server that knows nobody.
         shared_settings: Path of the JSON that a node which joins is told; empty if there is none.
         keys: Path of the folder of the keys; empty to encrypt nothing and to let everybody in.
+        memory_nbytes: Memory that peers may make the process take beside its copies.
     """
 
     cluster: str
@@ -71,6 +74,7 @@ class ServerSettings:
     members: JsonObject | None = None
     shared_settings: str = ""
     keys: str = ""
+    memory_nbytes: int = ServingLimits.memory_nbytes
 
     def to_argument(self) -> str:
         """The settings as one command line argument."""
@@ -95,6 +99,7 @@ def run(settings: ServerSettings) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     _log_to(settings)
+    raise_descriptor_limit()
     try:
         door = Door.of(Path(settings.keys), settings.node) if settings.keys else None
         transport = ZmqServer(settings.bind, door)
@@ -116,9 +121,10 @@ def run(settings: ServerSettings) -> int:
         view.known, view.member_counters = core.known, core.counters
     shared = Path(settings.shared_settings).read_bytes() if settings.shared_settings else b""
     serving = Serving(settings.cluster, view, limits, members, shared)
-    answerer = Answerer(settings.cluster, settings.node, serving)
+    answerer = Answerer(settings.cluster, settings.node, serving, Backlog(settings.memory_nbytes // 2))
+    memory = MemoryLimit(settings.memory_nbytes, partial(_needed, serving, view))
     _say_ready(settings.ready, "")
-    serve(transport, answerer, store, view, clock, lambda: stopping, client, members)
+    serve(transport, answerer, store, view, clock, lambda: stopping, client, members, memory)
     if members is not None:
         members.leave(clock)
     client.close()
@@ -135,6 +141,7 @@ def serve(
     is_stopping: Callable[[], bool],
     client: ZmqClient | None = None,
     members: MembershipHost | None = None,
+    memory: MemoryLimit | None = None,
 ) -> None:
     """Answer requests, and keep in touch with the other members, until told to stop.
 
@@ -147,13 +154,17 @@ def serve(
         is_stopping: Asked after every request, and several times a second.
         client: The members' connections.
         members: Whom this node knows; None to know nobody.
+        memory: Grows with what the node needs; None for a process that does not limit itself.
     """
-    starvation = Starvation()
+    starvation, hoarding = Starvation(), Starvation(HOARDED_SECONDS)
     is_idle, look_at = True, 0.0
     while not is_stopping():
         # Before a request is taken, never after: a new socket has no request to answer.
         if starvation.is_over_long(store.is_starved, clock.now()):
             log.warning("readers that do not read hold every version that may be in use; dropping all connections")
+            transport.reset()
+        if hoarding.is_over_long(answerer.backlog.is_full, clock.now()):
+            log.warning("readers that do not read hold the memory of all encoded replies; dropping all connections")
             transport.reset()
         if turned_away := transport.keep(clock.now()):
             store.count(Word.REFUSALS, turned_away)
@@ -169,11 +180,19 @@ def serve(
         request = transport.receive(patience, client)
         is_idle = request is None
         if request is not None:
+            if memory is not None:
+                memory.adapt()
             answer = answerer(request.frames, clock.now(), request.asker)
             transport.reply(answer.frames)
             _count(answer, store, view)
             # Its frames belong to the socket from now on: that nobody refers to them any more means that they are sent.
             del answer
+
+
+def _needed(serving: Serving, view: StoreView) -> int:
+    """Bytes of the copies that are kept, and of one more: a new one is made before an old one makes room."""
+    spec = view.layout()
+    return serving.encoders.nbytes + (spec.nbytes if spec else 0)
 
 
 def _key_at(door: Door, view: StoreView, address: str) -> str | None:

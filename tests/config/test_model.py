@@ -59,7 +59,7 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "density": 0.02,
             "deflate": False,
         },
-        "server": {"uploads": 1, "copies": 8, "copies_memory": 1024},
+        "server": {"uploads": 1, "copies": 8, "copies_memory": 1024, "memory": 192},
         "membership": {"preset": "auto"},
         "checkpoint": {"every": 60.0, "keep": 2, "restarts": 5},
         "security": {"mode": "auto", "keys": "keys"},

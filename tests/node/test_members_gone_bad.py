@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from unittest import mock
 
 import numpy as np
+import pytest
 
+from p2pdl.clock import MonotonicClock
+from p2pdl.errors import StartupError
+from p2pdl.node.participation import Participation
 from p2pdl.spec import WeightSpec
 from p2pdl.store import memory
 from p2pdl.store.writer import StoreWriter
 from p2pdl.types import Float32Vector
 from tests.node.clusters import START_SECONDS, Lab, make_lab, node
+from tests.pretended_clusters import configuration
 from tests.processes import server, wait_until
 
 PATIENCE_SECONDS = 90.0
@@ -77,3 +82,10 @@ def test_node_with_no_peer_but_bad_ones_learns_and_leaves_them_alone(tmp_path):
         assert summary["exchange_failures"][code] >= 3
         assert said.count(f"quarantined {name}: ") == 1
     assert "Traceback" not in said
+
+
+def test_losses_cannot_be_measured_where_the_data_are_not_at_hand(tmp_path):
+    given = configuration(tmp_path, nodes=2, more="gossip: {contribution: measured}\n")
+    with pytest.raises(StartupError, match="contribution: measured needs the node's own data") as refusal:
+        Participation(given, "node1", -1, None, MonotonicClock())
+    assert "contribution: claimed" in refusal.value.remedy

@@ -92,7 +92,7 @@ class Run:
             why = "; ".join(self._striker.wrong) or f"they have saved no checkpoints within {START_SECONDS:g} s"
             raise ProcessDied(f"the nodes have not started as they should: {why}", "look at what they have said")
         self._began = time.monotonic()
-        self._say(0.0, "", "every node has saved a checkpoint: the storm begins")
+        self._say(0.0, "", "every node has saved a checkpoint")
 
     def _see_them_agree(self) -> None:
         if len(self._striker.ended) == len(self._nodes):
