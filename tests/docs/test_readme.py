@@ -63,7 +63,7 @@ def test_the_snippet_makes_two_copies_of_a_script_one_cluster(tmp_path):
 
 
 def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_path):
-    init, check, node, status = commands()
+    init, check, node, status, keygen, connect, join = commands()
     assert run(init, tmp_path).returncode == 0
     file = tmp_path / "peers.yaml"
     # The file is for ports that may be in use here, and for more passes than this test has time for.
@@ -86,11 +86,31 @@ def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_
             nodes.append(stack.enter_context(one))
             stack.callback(one.kill)
         assert wait_until(lambda: run(status, tmp_path).returncode == 0, START_SECONDS)
-        assert [one.wait(START_SECONDS) for one in nodes] == [0] * len(names)
+        (tmp_path / "own.yaml").write_text(
+            f"cluster: {{name: digits}}\nnodes: [{{name: own, address: '127.0.0.1:{free_port()}'}}]\n"
+        )
+        live = str(load(file).nodes[0].address)
+        joining = shlex.split(join.replace("192.168.1.10:7101", live))[1:]
+        log = stack.enter_context((tmp_path / "terminal-own").open("wb"))
+        fifth = subprocess.Popen(
+            [sys.executable, "-m", "p2pdl", *joining],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        )
+        nodes.append(stack.enter_context(fifth))
+        stack.callback(fifth.kill)
+        assert wait_until(lambda: "own" in run(status, tmp_path).stdout, START_SECONDS)
+        connected = run(connect, tmp_path)
+        assert connected.returncode == 0, connected.stdout
+        assert [one.wait(2 * START_SECONDS) for one in nodes] == [0] * len(nodes)
     said = [(tmp_path / f"terminal-{number}").read_text() for number in range(len(names))]
     # The same line, typed in as many terminals, has started every node of the file once.
     assert sorted(text.split(":")[0] for text in said) == sorted(names)
-    assert all(f"final merge of {', '.join(sorted(names))}" in text for text in said)
+    assert all(", ".join(sorted(names)) in text.rpartition("final merge of ")[2] for text in said)
+    assert "final merge of node1, node2, node3, node4, own" in (tmp_path / "terminal-own").read_text()
+    assert run(keygen, tmp_path).returncode == 0 and (tmp_path / "keys" / "node1.secret").exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -31,7 +31,7 @@ VECTOR = random_vector(SPEC.size)
 
 IMPATIENT = PullSettings(timeout=3.0, request_timeout=1.0, range_shards=1)
 PATIENT = PullSettings(timeout=WAIT, request_timeout=WAIT, range_shards=1)
-GRACE = 1.5
+GRACE = 3.0
 HEARTBEAT_SECONDS = (HEARTBEAT_MS + HEARTBEAT_TIMEOUT_MS) / 1000
 
 

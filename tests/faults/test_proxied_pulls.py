@@ -37,7 +37,7 @@ REQUEST_TIMEOUT = 0.8
 TIMEOUT = 2.0
 SETTINGS = PullSettings(timeout=TIMEOUT, request_timeout=REQUEST_TIMEOUT, range_shards=1)
 
-GRACE = 1.5
+GRACE = 3.0
 """Seconds by which a busy machine may be late."""
 
 HEARTBEAT_SECONDS = (HEARTBEAT_MS + HEARTBEAT_TIMEOUT_MS) / 1000
@@ -278,7 +278,7 @@ def test_puller_in_the_background_says_how_each_pull_ended_and_the_trainer_waits
             assert wait_until(is_there, WAIT)
     assert [line.code(outcome) for outcome in outcomes] == ["timeout", "", "digest", "timeout", ""]
     np.testing.assert_array_equal(line.inbox.vector, line.vector)
-    assert longest < 0.5
+    assert longest < 1.0
 
 
 @pytest.mark.parametrize("faults", [HALF_OPEN, Faults(from_target=Way(bandwidth=1000.0))], ids=["half-open", "slow"])

@@ -11,6 +11,7 @@ import secrets
 import signal
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,9 @@ BUSY_SECONDS = 10.0
 
 WITHIN_SECONDS = 2.0
 """A kill comes within so many seconds after the last one has been recovered from."""
+
+Recovery = Callable[[], None]
+"""Waits until what was killed is back, and checks what that has cost."""
 
 AGAIN, STARTING_SECONDS = 0.25, 5.0
 """How often a trainer is killed that has not begun to train, and within which time after its start."""
@@ -82,33 +86,39 @@ class Victim:
         assert wait_until(trains, START_SECONDS), self.process.said()
 
     def kill_server(self) -> None:
-        """Kill the server; it comes back at its port, and the trainer does not notice."""
-        children, before = self.process.children(), self.status()
-        os.kill(children["server"], signal.SIGKILL)
+        """Kill the server; it comes back at its port."""
+        before = self.status()
+        os.kill(self.process.children()["server"], signal.SIGKILL)
         after = self.status()
         assert after.figures["server_starts"] == before.figures["server_starts"] + 1
-        assert after.incarnation == before.incarnation and after.step >= before.step
-        assert self.process.children()["trainer"] == children["trainer"]
 
-    def kill_trainer(self) -> None:
+    def kill_trainer(self) -> Recovery:
         """Kill the trainer; the server goes on answering, and the next one goes on from the newest checkpoint."""
         server, trainer = (self.process.children()[name] for name in ("server", "trainer"))
         reached, saved = self._kill(lambda: os.kill(trainer, signal.SIGKILL), [trainer])
         assert self.status() and self.process.children()["server"] == server
         while self.rng.random() < AGAIN:
             trainer = self._kill_while_it_starts(trainer)
-        self.wait_until_it_trains(trainer)
-        self._account(reached, saved)
 
-    def kill_supervisor(self) -> None:
+        def recover() -> None:
+            self.wait_until_it_trains(trainer)
+            self._account(reached, saved)
+
+        return recover
+
+    def kill_supervisor(self) -> Recovery:
         """Kill the supervisor; its children end with it, and the same command goes on from the newest checkpoint."""
         children = list(self.process.children().values())
         reached, saved = self._kill(lambda: self.process.signal(signal.SIGKILL), children)
         self._life.close()
         assert wait_until(lambda: self.lab.port_is_free(self.name), 10.0)
         self.start()
-        self.wait_until_it_trains()
-        self._account(reached, saved)
+
+        def recover() -> None:
+            self.wait_until_it_trains()
+            self._account(reached, saved)
+
+        return recover
 
     def stop(self) -> None:
         """End it as people do."""
@@ -158,16 +168,19 @@ def kill_at_random_moments(folder: Path, rounds: int, seed: int) -> None:
         for victim in victims:
             victim.start()
             stack.callback(lambda victim=victim: victim._life.close())
+        for victim in victims:
+            victim.wait_until_it_trains()
         for number in range(rounds):
-            for victim in victims:
-                victim.wait_until_it_trains()
-            kills = [victim.kill_server for victim in victims]
+            kills: list[Callable[[], Recovery | None]] = [victim.kill_server for victim in victims]
             kills += [victims[number % 2].kill_trainer, victims[1 - number % 2].kill_supervisor]
             rng.shuffle(kills)
+            recoveries = []
             for kill in kills:
                 # No wait for anything: the moment is meant to be any.
                 time.sleep(rng.uniform(0.0, WITHIN_SECONDS))
-                kill()
+                recoveries.append(kill())
+            for recover in filter(None, recoveries):
+                recover()
         for victim in victims:
             victim.stop()
     lost = [seconds for victim in victims for seconds in victim.lost]
@@ -189,10 +202,12 @@ def leaves_nothing_behind(lab: Lab, name: str) -> None:
     assert lab.port_is_free(name)
 
 
+@pytest.mark.timeout(900)
 def test_kills_at_a_few_random_moments_cost_no_more_than_a_checkpoint_interval(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path, 3, secrets.randbits(32))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_kills_at_a_hundred_random_moments_cost_no_more_than_a_checkpoint_interval(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path, 100, int(os.environ.get("P2PDL_SEED") or secrets.randbits(32)))

@@ -16,7 +16,7 @@ from p2pdl.codec.ends import decoder
 from p2pdl.errors import PeerError
 from p2pdl.protocol.fields import Scalar
 from p2pdl.protocol.messages import RangeRequest, StatusReply, StatusRequest
-from p2pdl.protocol.pull import PullSettings
+from p2pdl.protocol.pull import FIRST_REQUEST_TIMEOUT, PullSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.spec import SHARD_ELEMENTS
 from p2pdl.types import Float32Vector
@@ -31,10 +31,11 @@ SPEC = dense_spec(SHARDS * SHARD_ELEMENTS)
 PEAK_MIB = 300.0
 """What a server may ever have resident, whatever is done to it."""
 
-DEADLINE = 5.0
-"""Seconds within which a good client gets a whole model from a server under attack."""
+DEADLINE = FIRST_REQUEST_TIMEOUT
+"""Seconds within which a good client gets a whole model from a server under attack: those after which a node that
+knows nothing of its link yet would give up."""
 
-PATIENCE = PullSettings(timeout=2.0, request_timeout=1.0)
+PATIENCE = PullSettings(timeout=6.0, request_timeout=3.0)
 """A pull that fails is begun again, as nodes do it."""
 
 
@@ -75,7 +76,7 @@ class Victim:
         with requester_of("observer") as requester:
             while True:
                 try:
-                    reply, _ = requester.ask(self.address, StatusRequest(), 1.0)
+                    reply, _ = requester.ask(self.address, StatusRequest(), 3.0)
                     assert isinstance(reply, StatusReply)
                     return dict(reply.figures)
                 except PeerError:

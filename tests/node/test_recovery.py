@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 from p2pdl.errors import PeerError
 from p2pdl.protocol.messages import SnapshotReply, SnapshotRequest
@@ -180,3 +181,45 @@ def test_a_model_that_memory_has_no_room_for_ends_the_node_with_the_figures(tmp_
     assert "-> use a smaller model" in said and "Traceback" not in said
     assert lab.summary("node1")["state"] == "failed"
     assert wait_until(lambda: lab.port_is_free("node1"), 10.0)
+
+
+@pytest.mark.parametrize("place", ["before-rename", "before-folder-sync"])
+@pytest.mark.slow
+def test_a_trainer_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_path, place):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, metrics=FREQUENT["metrics"], checkpoint={"every": 0.2})
+    with node(lab, "node1", P2PDL_FAILPOINTS=f"checkpoint.{place}=kill*3") as started:
+        trainers = []
+        for _ in range(2):
+            assert wait_until(lambda: started.children().get("trainer") not in (None, *trainers), START_SECONDS)
+            trainers.append(started.children()["trainer"])
+        # The second one has gone on from what the first one left.
+        assert wait_until(lambda: lab.trains("node1", trainers[1]), START_SECONDS)
+        started.signal(signal.SIGTERM)
+        assert started.wait() == 0
+    (resumed,) = re.findall(r"going on from step-(\d+)\.ckpt", lab.log("node1"))
+    assert "damaged" not in lab.log("node1")
+    assert lab.summary("node1")["steps"] >= int(resumed) > 0
+    folder = tmp_path / "runs" / "lab" / "node1" / "checkpoints"
+    assert [path.name for path in folder.iterdir() if not path.name.endswith(".ckpt")] == []
+
+
+def test_a_damaged_newest_checkpoint_costs_one_interval_more_and_is_kept_aside(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, **FREQUENT)
+    with training(lab, "node1") as started:
+        started.signal(signal.SIGKILL)
+        started.wait()
+    before, newest = list(lab.checkpoints("node1").items())[-2:]
+    os.truncate(newest[1], newest[1].stat().st_size // 2)
+    # The disk that the log is on has become full meanwhile, and so has the one of the figures.
+    for name in ("node.log", "metrics.jsonl"):
+        path = tmp_path / "runs" / "lab" / "node1" / name
+        path.unlink()
+        path.symlink_to("/dev/full")
+    with node(lab, "node1", "--set", f"train.steps={newest[0] + 500}") as started:
+        assert started.wait() == 0
+        said = started.said()
+    assert f"the checkpoint {newest[1]} is damaged" in said and "falling back to the one before" in said
+    assert f"going on from {before[1].name}, saved at step {before[0]}" in said
+    assert "No space left on device; training goes on without it" in said and "Traceback" not in said
+    assert (lab.summary("node1")["state"], lab.summary("node1")["steps"]) == ("done", newest[0] + 500)
+    assert newest[1].with_name(f"{newest[1].name}.damaged").exists()

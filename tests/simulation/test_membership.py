@@ -65,17 +65,17 @@ def test_node_that_is_told_one_address_finds_all_and_is_found() -> None:
     assert cluster.run_until(cluster.agrees, 5.0) < math.inf
 
 
-@pytest.mark.parametrize("count", [2, 8, 48])
+@pytest.mark.parametrize("count", [2, 8, 32])
 def test_death_is_known_everywhere_within_three_times_the_theoretical_time(count: int) -> None:
     """The theoretical time is `shortest_suspicion`: what a suspect of which all know at once has to refute it.
 
     To it come the time until somebody probes the node, about one interval, the interval of that probe, and the time of
     the rumours, some gossip intervals.
     """
-    for seed in range(3):
+    for seed in range(2):
         cluster = found(count, seed, is_encoded=False)
         cluster.stop("node1")
-        assert cluster.run_until(cluster.agrees, 3 * LAN.shortest_suspicion(count), 0.1) < math.inf, seed
+        assert cluster.run_until(cluster.agrees, 3 * LAN.shortest_suspicion(count), 0.2) < math.inf, seed
         for it in cluster.running:
             known = it.core.known["node1"]
             assert known.member.state == "dead" and known.error
@@ -283,7 +283,7 @@ def test_random_schedules_of_faults_end_in_agreement(count: int, lateness: float
     "count, lateness, preset", [(4, 0.0, "lan"), (6, 0.0, "local"), (9, 0.3, "lan"), (6, 0.0, "wan")]
 )
 def test_many_random_schedules_of_faults_end_in_agreement(count: int, lateness: float, preset: str) -> None:
-    for seed in range(1000, 1250):
+    for seed in range(1000, 1100):
         assert run_schedule(seed, count, lateness, preset) < math.inf
 
 
@@ -298,6 +298,7 @@ def test_death_among_256_is_known_everywhere_within_three_times_the_theoretical_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_hour_with_lost_messages_costs_none_of_256_nodes_its_life() -> None:
     cluster = found(256, is_encoded=False)
     cluster.network.faults.loss = 0.05

@@ -45,14 +45,20 @@ def appraiser(judge: QuadraticJudge | None = None, measured: bool = False, rule:
 
 
 def appraise(
-    found: Appraiser, peer: str, weights: float, loss: float | None = 0.2, step: int = 12, newcomer: bool = False
+    found: Appraiser,
+    peer: str,
+    weights: float,
+    loss: float | None = 0.2,
+    step: int = 12,
+    newcomer: bool = False,
+    own: Standing = OWN,
 ) -> Appraisal:
     """What is found of a peer whose weights are all the same."""
     inbox = Inbox(SPEC)
     inbox.expect(BASE, raw=newcomer)
     inbox.accept(0, np.full(64, weights, np.float32))
     snapshot = SnapshotReply("life", 1, step, 64 * step, loss, False, 1, 64, 0.0)
-    return found.appraise(peer, snapshot, OWN, inbox, None, newcomer)
+    return found.appraise(peer, snapshot, own, inbox, None, newcomer)
 
 
 def test_claimed_loss_decides_the_share_and_the_distance_the_factor() -> None:
@@ -133,3 +139,10 @@ def test_newcomer_whose_data_are_unlike_the_others_merges_with_them_in_the_end()
             appraise(found, peer, 1.01, step=1000, newcomer=True)
     merged = appraise(found, "c", 1.01, step=1000, newcomer=True)
     assert (merged.factor, merged.loss) == (1.0, 0.2)
+
+
+@pytest.mark.parametrize("step, code", [(4, "newcomer"), (90, "distance")])
+def test_peer_that_is_far_away_because_it_has_only_just_begun_has_done_nothing_wrong(step: int, code: str) -> None:
+    with pytest.raises(PeerError) as refusal:
+        appraise(appraiser(), "a", 9.0, step=step, own=Standing(0.6, 6400, 100))
+    assert refusal.value.code == code

@@ -114,7 +114,7 @@ class World:
 
     def merge_from(self, vector, **said):
         """Let the pull under way bring a vector, and merge it."""
-        self.downloads.bring(vector, **said)
+        self.downloads.bring(vector, **{"step": self.step, **said})
         self.go_on()
 
     def warm_up(self, distance, times=6):

@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Event]]:
             raise ValueError(f"its first line does not say that it is a journal of version {VERSION}")
         lines = [json.loads(line) for line in rest]
         return settings, [Event.from_json(line) for line in lines if "act" in line]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise StartupError(
             f"{path} cannot be replayed: {error}", "name the journal.jsonl that a storm has left"
         ) from None

@@ -9,6 +9,7 @@ from itertools import zip_longest
 
 from p2pdl.types import NodeId
 from tools.storm.observations import Ending, Observations, Stop
+from tools.storm.processes import Sample
 
 AGREE_SECONDS = 30.0
 """After the storm, how long the nodes' views may take to agree."""
@@ -16,15 +17,15 @@ AGREE_SECONDS = 30.0
 ACCURACY_POINTS = 0.5
 """How far below an undisturbed run a consensus may lie, in hundredths."""
 
-SETTLED_SECONDS = 20.0
-"""A process that is younger is still making its connections and taking its memory."""
+SETTLED_SECONDS = 10.0
+"""After the first steps of all nodes, what is not counted: connections are made, and memory is taken."""
 
 FEWEST_SAMPLES = 12
 """A process that was looked at less often says nothing about growth."""
 
-DESCRIPTORS, THREADS, MEBIBYTES = 8, 4, 24.0
-"""By how much what a process holds may grow from the first to the last third of its life: connections come and go, and
-the heap of a server is not full from the beginning."""
+GROWTH = {"descriptors": (8.0, 2.0), "threads": (4.0, 0.0), "mebibytes": (24.0, 0.0)}
+"""By how much what a process holds may grow from the first to the last third of the time that counts, and by how much
+more for each other node: connections come and go, and the heap of a server is not full from the beginning."""
 
 GAP_SECONDS, RECOVERY_SECONDS = 15.0, 120.0
 """What `Limits` are as a rule: a machine on which several nodes load TensorFlow at the same time is slow."""
@@ -75,9 +76,9 @@ def judge(seen: Observations, limits: Limits) -> list[Verdict]:
         came_back(seen, limits.recovery),
         accurate(seen.endings, limits.reference),
         agreed(seen),
-        flat(seen, "descriptors", DESCRIPTORS),
-        flat(seen, "threads", THREADS),
-        flat(seen, "mebibytes", MEBIBYTES, role="server"),
+        flat(seen, "descriptors"),
+        flat(seen, "threads"),
+        flat(seen, "mebibytes", role="server"),
         one_store_each(seen),
         nothing_left(seen),
     ]
@@ -194,30 +195,45 @@ def agreed(seen: Observations) -> Verdict:
     return Verdict(promise, True, f"after {seen.agreed_after:.1f} s, {AGREE_SECONDS:g} s allowed")
 
 
-def flat(seen: Observations, what: str, allowed: float, role: str = "") -> Verdict:
+def flat(seen: Observations, what: str, role: str = "") -> Verdict:
     """No process holds more and more.
 
     Args:
         seen: What was observed.
-        what: A field of `Sample`.
-        allowed: By how much it may grow.
+        what: A key of `GROWTH`.
         role: Of which processes; of all where empty.
     """
-    growths = []
-    for process in {(look.node, look.role, look.process) for look in seen.samples if role in ("", look.role)}:
-        looks = [look for look in seen.samples if (look.node, look.role, look.process) == process]
-        values = [float(getattr(look, what)) for look in looks if look.time > looks[0].time + SETTLED_SECONDS]
-        if len(values) >= FEWEST_SAMPLES:
-            third = len(values) // 3
-            growth = statistics.median(values[-third:]) - statistics.median(values[:third])
-            growths.append((growth, f"{process[0]}'s {process[1]} {process[2]}"))
-    growth, most = max(growths, default=(0.0, "nobody"))
     unit = " MiB" if what == "mebibytes" else ""
     promise = f"{'memory' if unit else what} of {f'{role}s' if role else 'processes'} flat"
+    each, more = GROWTH[what]
+    allowed = each + more * (len(seen.lines) - 1)
+    growths = []
+    for looks in _by_process(seen):
+        values = [float(getattr(look, what)) for look in looks]
+        if role in ("", looks[0].role) and len(values) >= FEWEST_SAMPLES:
+            third = len(values) // 3
+            growth = statistics.median(values[-third:]) - statistics.median(values[:third])
+            growths.append((growth, f"{looks[0].node}'s {looks[0].role} {looks[0].process}"))
     if not growths:
         return Verdict(promise, None, "no process lived long enough")
+    growth, most = max(growths)
     found = f"{len(growths)} processes, most {growth:+.0f}{unit} ({most}), {allowed:+.0f}{unit} allowed"
     return _verdict(promise, found, [f"{who} grew by {by:.0f}{unit}" for by, who in growths if by > allowed])
+
+
+def _by_process(seen: Observations) -> list[list[Sample]]:
+    """The looks at each process that count: all nodes have trained by then, and its own has since the process began."""
+    firsts = [lines[0]["time"] if lines else float("inf") for lines in seen.lines.values()]
+    all_train = max(firsts, default=float("inf"))
+    found: dict[tuple[str, int], list[Sample]] = {}
+    for look in seen.samples:
+        found.setdefault((look.node, look.process), []).append(look)
+    counted = []
+    for (node, _), looks in found.items():
+        own = next((line["time"] for line in seen.lines[node] if line["time"] > looks[0].time), float("inf"))
+        since = max(own, all_train) + SETTLED_SECONDS
+        counted.append([look for look in looks if look.time >= since])
+    return [looks for looks in counted if looks]
 
 
 def one_store_each(seen: Observations) -> Verdict:

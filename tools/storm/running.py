@@ -54,6 +54,7 @@ class Run:
         self._nodes = cluster.nodes
         self._say = say
         self._patience = patience
+        self._is_storm = bool(events)
         self._striker = Striker(self._nodes, events, journal, say)
         self._sampler = watching.Sampler(self._nodes.values())
         self._began: float | None = None
@@ -92,14 +93,15 @@ class Run:
             why = "; ".join(self._striker.wrong) or f"they have saved no checkpoints within {START_SECONDS:g} s"
             raise ProcessDied(f"the nodes have not started as they should: {why}", "look at what they have said")
         self._began = time.monotonic()
-        self._say(0.0, "", "every node has saved a checkpoint")
+        self._say(0.0, "", f"every node has saved a checkpoint{': the storm begins' if self._is_storm else ''}")
 
     def _see_them_agree(self) -> None:
         if len(self._striker.ended) == len(self._nodes):
             return
         began = time.monotonic()
         self.seen.calm = True
-        self._say(self._at, "", "the storm is over")
+        if self._is_storm:
+            self._say(self._at, "", "the storm is over")
         while (passed := time.monotonic() - began) < AGREE_SECONDS:
             self.seen.disagreements = watching.unlike_views(self._nodes)
             if not self.seen.disagreements:
