@@ -72,6 +72,8 @@ def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_
     checked = run(check, tmp_path)
     assert checked.returncode == 0 and "Mbit/s" in checked.stdout
     assert run(status, tmp_path).returncode == 1, "nobody answers yet"
+    unconnected = run(connect, tmp_path)
+    assert unconnected.returncode == 1 and "node4" in unconnected.stdout
     with contextlib.ExitStack() as stack:
         nodes = []
         for number in range(len(names)):
@@ -102,8 +104,6 @@ def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_
         nodes.append(stack.enter_context(fifth))
         stack.callback(fifth.kill)
         assert wait_until(lambda: "own" in run(status, tmp_path).stdout, START_SECONDS)
-        connected = run(connect, tmp_path)
-        assert connected.returncode == 0, connected.stdout
         assert [one.wait(2 * START_SECONDS) for one in nodes] == [0] * len(nodes)
     said = [(tmp_path / f"terminal-{number}").read_text() for number in range(len(names))]
     # The same line, typed in as many terminals, has started every node of the file once.
