@@ -1,6 +1,6 @@
 """Answers ZeroMQ's question which clients may come in, in a thread (ZAP 1.0, ZeroMQ RFC 27).
 
-pyzmq's own authenticator loads asyncio, which is 30 ms and 6 MB of every server process, and its thread ends for good
+pyzmq's own authenticator loads asyncio, which is 25 ms and 6 MB of every server process, and its thread ends for good
 when the function that it asks fails: then nobody comes in any more.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ from tests.processes import free_port, server, wait_until
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
 
 CASE = {case.name: case for case in CASES}
+
+
+def asking() -> closing[Requester]:
+    """Somebody who asks nodes, and drops every connection in the end."""
+    return closing(Requester(ZmqClient(), "lab", "test", MonotonicClock()))
 
 
 def test_reference_has_the_data_that_the_honest_ones_of_five_have(tmp_path: Path) -> None:
@@ -61,11 +67,15 @@ def row(case: str, **changes: Any) -> Row:
 
 
 def test_runs_are_compared_with_the_mean_of_those_without_faulty_nodes() -> None:
-    rows = [row(""), row("nan", step_seconds=[0.03] * 3), row("", step_seconds=[0.04] * 3, accuracies=[0.98] * 3)]
+    rows = [
+        row(""),
+        row("nan", step_seconds=[0.03] * 3),
+        row("", step_seconds=[0.04] * 3, accuracies=[0.98, 0.97, 0.97]),
+    ]
     first, faulty, last = compared(rows, 100)
-    # Without faulty nodes a step takes 20 and 40 ms, and the sorted accuracies are 0.97, 0.975, 0.98 on average.
+    # Without faulty nodes a step takes 20 and 40 ms, and the sorted accuracies are 0.965, 0.97, 0.98 on average.
     assert (first["step_ratio"], faulty["step_ratio"]) == (pytest.approx(2 / 3), pytest.approx(1.0))
-    assert faulty["points_before"] == pytest.approx(-1.0) and last["points_before"] == pytest.approx(0.0)
+    assert faulty["points_before"] == pytest.approx(-0.5) and last["points_before"] == pytest.approx(0.0)
     assert faulty["points_after"] == pytest.approx(0.0) and faulty["holds"]
 
 
@@ -101,18 +111,21 @@ def test_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["silent", "scaled", "lying"])
 def test_pretender_serves_what_its_case_makes_of_an_honest_nodes_weights(name: str, tmp_path: Path) -> None:
-    spec = dense_spec(5000)
-    first, newest = random_vector(5000, 1), random_vector(5000, 2)
+    spec = dense_spec(5008)
+    first, newest = random_vector(5008, 1), random_vector(5008, 2)
     own, case = f"127.0.0.1:{free_port()}", CASE[name]
-    requester = Requester(ZmqClient(), "lab", "test", MonotonicClock())
     inbox = Inbox(spec)
 
     def pull() -> Any:
         inbox.expect(None)
         return requester.pull("faulty", own, spec, PullSettings(), inbox.accept).snapshot
 
-    with new_store() as store, writing(store, spec) as writer:
-        status = Block(store, STATUS)
+    with (
+        new_store() as store,
+        writing(store, spec) as writer,
+        asking() as requester,
+        closing(Block(store, STATUS)) as status,
+    ):
 
         def honest_is(state: str, step: int) -> None:
             status.write(status_block(now=0.0, state=state, step=step, steps=9, samples=64 * step, loss=0.5))
@@ -140,17 +153,14 @@ def test_pretender_serves_what_its_case_makes_of_an_honest_nodes_weights(name: s
             assert pull().final
             answer, _ = requester.ask(own, StatusRequest(), 10.0)
             assert isinstance(answer, StatusReply) and (answer.state, answer.step) == ("finished", 3)
-        status.close()
-    requester.close()
 
 
 def test_pretender_that_stops_does_not_answer_and_is_ended_all_the_same(tmp_path: Path) -> None:
     own = f"127.0.0.1:{free_port()}"
     with Pretender("faulty", own, own, {}, "lab", CASE["nan"].change, None, tmp_path / "log") as pretender:
         pretender.stop()
-        requester = Requester(ZmqClient(), "lab", "test", MonotonicClock())
-        answers = requester.ask_all([own], StatusRequest(), 0.5)
-        requester.close()
+        with asking() as requester:
+            answers = requester.ask_all([own], StatusRequest(), 0.5)
         assert type(answers[own]).__name__ == "PeerTimeout"
         # What only looks at the honest node goes on.
         pretender.follow(own)

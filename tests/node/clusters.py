@@ -51,9 +51,13 @@ class Lab:
         """Everything that a node said."""
         return (self.folder / "runs" / "lab" / node / "node.log").read_text()
 
+    def checkpoint_folder(self, node: str) -> Path:
+        """Where a node saves."""
+        return self.folder / "runs" / "lab" / node / "checkpoints"
+
     def checkpoints(self, node: str) -> dict[int, Path]:
         """The checkpoints of a node by their steps, the oldest first."""
-        found = sorted((self.folder / "runs" / "lab" / node / "checkpoints").glob("step-*.ckpt"))
+        found = sorted(self.checkpoint_folder(node).glob("step-*.ckpt"))
         return {int(path.stem.removeprefix("step-")): path for path in found}
 
     def ask(self, node: str, request: Request, timeout: float = 1.0) -> tuple[Any, list[memoryview]]:

@@ -99,7 +99,6 @@ def black_hole() -> Iterator[int]:
 def talking(converse: Callable[[socket.socket], object]) -> Iterator[int]:
     """The port of a program that does this with each connection, and then closes it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-
         ending = threading.Event()
 
         def run() -> None:

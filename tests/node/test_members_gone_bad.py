@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import numpy as np
@@ -29,15 +29,22 @@ BAD = {"node2": "not-finite", "node3": "distance", "node4": "worse"}
 
 
 @contextlib.contextmanager
-def serving(address: str, spec: WeightSpec, vector: Float32Vector, step: int, loss: float) -> Iterator[None]:
-    """A peer that serves whatever it likes and says of it whatever it likes."""
+def serving(address: str, spec: WeightSpec, vector: Float32Vector, loss: float) -> Iterator[Callable[[int], None]]:
+    """A peer that serves whatever it likes and says of it whatever it likes: the function that it yields publishes.
+
+    That function takes the steps which are said to be behind the weights.
+    """
     store = memory.create()
     writer = StoreWriter(store, spec)
-    with mock.patch("p2pdl.store.writer.is_finite", return_value=True):
-        writer.publish(lambda target: np.copyto(target, vector), step=step, samples=64 * step, loss=loss)
+
+    def publish(step: int) -> None:
+        with mock.patch("p2pdl.store.writer.is_finite", return_value=True):
+            writer.publish(lambda target: np.copyto(target, vector), step=step, samples=64 * step, loss=loss)
+
+    publish(10**9)
     try:
         with server(store, address=address):
-            yield
+            yield publish
     finally:
         writer.close()
         os.close(store)
@@ -61,13 +68,22 @@ def test_node_with_no_peer_but_bad_ones_learns_and_leaves_them_alone(tmp_path):
     at = lab.addresses
     with contextlib.ExitStack() as stack:
         started = stack.enter_context(node(lab, "node1"))
-        assert wait_until(lambda: lab.has_reached("node1", 20), START_SECONDS)
+        assert wait_until(lambda: lab.has_reached("node1", 100), START_SECONDS)
         spec = lab.spec("node1")
         noise = np.random.default_rng(0).normal(scale=0.1, size=spec.size).astype(np.float32)
-        stack.enter_context(serving(at["node2"], spec, np.full_like(noise, np.nan), step=30, loss=0.5))
-        stack.enter_context(serving(at["node3"], spec, 1000 * noise, step=30, loss=0.5))
-        stack.enter_context(serving(at["node4"], spec, noise, step=10**9, loss=0.0))
-        assert wait_until(lambda: states(lab) == dict.fromkeys(BAD, "quarantined"), PATIENCE_SECONDS), states(lab)
+        not_finite = stack.enter_context(serving(at["node2"], spec, np.full_like(noise, np.nan), loss=0.5))
+        scaled = stack.enter_context(serving(at["node3"], spec, 1000 * noise, loss=0.5))
+        stack.enter_context(serving(at["node4"], spec, noise, loss=0.0))
+
+        def are_left_alone() -> bool:
+            status = lab.status("node1")
+            if status is not None:
+                # With as many steps as node1 they are neither newcomers to it, nor is node1 one to them.
+                not_finite(status.step)
+                scaled(status.step)
+            return states(lab) == dict.fromkeys(BAD, "quarantined")
+
+        assert wait_until(are_left_alone, PATIENCE_SECONDS), states(lab)
         assert wait_until(lambda: loss(lab) < 0.3, PATIENCE_SECONDS)
         started.signal(signal.SIGINT)
         assert started.wait() == 130

@@ -210,16 +210,23 @@ def test_a_damaged_newest_checkpoint_costs_one_interval_more_and_is_kept_aside(t
         started.wait()
     before, newest = list(lab.checkpoints("node1").items())[-2:]
     os.truncate(newest[1], newest[1].stat().st_size // 2)
-    # The disk that the log is on has become full meanwhile, and so has the one of the figures.
-    for name in ("node.log", "metrics.jsonl"):
-        path = tmp_path / "runs" / "lab" / "node1" / name
-        path.unlink()
-        path.symlink_to("/dev/full")
-    with node(lab, "node1", "--set", f"train.steps={newest[0] + 500}") as started:
+    # The disk that the log is on has become full meanwhile, and so does the one of the figures.
+    log, figures = (tmp_path / "runs" / "lab" / "node1" / name for name in ("node.log", "metrics.jsonl"))
+    log.unlink()
+    log.symlink_to("/dev/full")
+    with node(lab, "node1") as started:
+        assert wait_until(lambda: lab.has_reached("node1", newest[0] + 100), START_SECONDS)
+        figures.unlink()
+        figures.symlink_to("/dev/full")
+        assert wait_until(lambda: "training goes on without it" in started.said(), BACK_SECONDS)
+        status = lab.status("node1")
+        assert status is not None
+        assert wait_until(lambda: lab.has_reached("node1", status.step + 100), BACK_SECONDS)
+        started.signal(signal.SIGTERM)
         assert started.wait() == 0
         said = started.said()
     assert f"the checkpoint {newest[1]} is damaged" in said and "falling back to the one before" in said
     assert f"going on from {before[1].name}, saved at step {before[0]}" in said
-    assert "No space left on device; training goes on without it" in said and "Traceback" not in said
-    assert (lab.summary("node1")["state"], lab.summary("node1")["steps"]) == ("done", newest[0] + 500)
+    assert f"cannot write {figures} (No space left on device)" in said and "Traceback" not in said
+    assert lab.summary("node1")["state"] == "stopped"
     assert newest[1].with_name(f"{newest[1].name}.damaged").exists()

@@ -51,7 +51,15 @@ def check(row: dict) -> None:
 
 
 def test_one_row_of_each_quick_kind_runs_end_to_end() -> None:
-    names = ("pull-4", "pull-80-unchecked", "encode-int8", "decode-top-k:0.01", "server-int8", "memory-server-delta")
+    names = (
+        "pull-4",
+        "pull-80-unchecked",
+        "pull-80-int8-curve",
+        "encode-int8",
+        "decode-top-k:0.01",
+        "server-int8",
+        "memory-server-delta",
+    )
     found = figures_of(*names)
     assert found.keys() == set(names)
     for row in found.values():

@@ -152,12 +152,13 @@ class StormCluster:
     ) -> None:
         self.mark = secrets.token_hex(8)
         self.nodes: dict[NodeId, StormNode] = {}
-        self._folder = folder
+        self._folder = folder.absolute()
+        self._runs = self._folder / "nodes"
         self._names = names
         self._sections = sections
         self._proxied = proxied
         self._others = others
-        self._file = (beside or folder) / (f".storm-{self.mark}.json" if beside else "peers.json")
+        self._file = beside.absolute() / f".storm-{self.mark}.json" if beside else self._folder / "peers.json"
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> StormCluster:
@@ -166,49 +167,20 @@ class StormCluster:
         Raises:
             StartupError: The folder cannot be made, or the configuration not be written.
         """
+        try:
+            self._runs.mkdir(parents=True)
+        except OSError as error:
+            raise _unusable(self._runs, error) from None
         with contextlib.ExitStack() as stack:
-            runs = self._folder / "nodes"
-            try:
-                runs.mkdir(parents=True)
-            except OSError as error:
-                raise StartupError(
-                    f"{runs} cannot be made: {error.strerror}", "name another folder with --out"
-                ) from None
             lifeline = Lifeline()
             stack.callback(lifeline.close)
-            stack.callback(self._end)
-            entries = []
             for name, port in zip(self._names, free_ports(len(self._names)), strict=True):
-                bind = address = f"127.0.0.1:{port}"
-                proxy = stack.enter_context(FaultProxy(bind)) if self._proxied else None
-                if proxy is not None:
-                    address = proxy.address
-                entries.append({"name": name, "address": address, "bind": bind})
-                command = [sys.executable, "-m", "p2pdl", "node", "--config", str(self._file), "--name", name]
-                self.nodes[name] = StormNode(
-                    name,
-                    bind,
-                    address,
-                    proxy,
-                    runs / CLUSTER / name,
-                    self._folder / f"{name}.out",
-                    command,
-                    lifeline,
-                    self.mark,
-                )
-            configuration = {
-                "cluster": {"name": CLUSTER, "runs": str(runs)},
-                "nodes": [*entries, *self._others],
-                **self._sections,
-            }
-            try:
-                self._file.write_text(json.dumps(configuration, indent=2) + "\n")
-            except OSError as error:
-                raise StartupError(
-                    f"{self._file} cannot be written: {error.strerror}", "choose another folder"
-                ) from None
+                self.nodes[name] = self._make(name, f"127.0.0.1:{port}", lifeline, stack)
+            self._write()
             if self._file.parent != self._folder:
                 stack.callback(self._file.unlink)
+            # Before the proxies are closed, so that nobody dials them any more.
+            stack.callback(self._end)
             self._stack = stack.pop_all()
         return self
 
@@ -218,6 +190,32 @@ class StormCluster:
         """End what still runs, and close the proxies."""
         self._stack.close()
 
+    def _make(self, name: NodeId, bind: str, lifeline: Lifeline, stack: contextlib.ExitStack) -> StormNode:
+        proxy = stack.enter_context(FaultProxy(bind)) if self._proxied else None
+        return StormNode(
+            name,
+            bind,
+            proxy.address if proxy is not None else bind,
+            proxy,
+            self._runs / CLUSTER / name,
+            self._folder / f"{name}.out",
+            [sys.executable, "-m", "p2pdl", "node", "--config", str(self._file), "--name", name],
+            lifeline,
+            self.mark,
+        )
+
+    def _write(self) -> None:
+        entries = [{"name": node.name, "address": node.address, "bind": node.bind} for node in self.nodes.values()]
+        configuration = {
+            "cluster": {"name": CLUSTER, "runs": str(self._runs)},
+            "nodes": [*entries, *self._others],
+            **self._sections,
+        }
+        try:
+            self._file.write_text(json.dumps(configuration, indent=2) + "\n")
+        except OSError as error:
+            raise _unusable(self._file, error) from None
+
     def _end(self) -> None:
         left = end_marked(self.mark)
         for node in self.nodes.values():
@@ -226,3 +224,7 @@ class StormCluster:
             raise ProcessDied(
                 f"processes {left} were killed and are still there", "look at what the kernel says of them"
             )
+
+
+def _unusable(path: Path, error: OSError) -> StartupError:
+    return StartupError(f"{path} cannot be written: {error.strerror}", "choose another folder, or make this one yours")

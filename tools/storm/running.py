@@ -88,7 +88,9 @@ class Run:
     def _start(self) -> None:
         for node in self._nodes.values():
             node.start()
-        ready = self._wait(lambda: watching.are_training(self._nodes.values()) or self._striker.ended, START_SECONDS)
+        ready = self._wait(
+            lambda: watching.are_training(self._nodes.values()) or bool(self._striker.ended), START_SECONDS
+        )
         if not ready or self._striker.ended:
             why = "; ".join(self._striker.wrong) or f"they have saved no checkpoints within {START_SECONDS:g} s"
             raise ProcessDied(f"the nodes have not started as they should: {why}", "look at what they have said")

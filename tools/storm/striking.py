@@ -133,7 +133,7 @@ class Striker:
 
     def _go_on(self, node: StormNode, stopped: Mapping[str, int], since: float, at: float) -> None:
         running = node.processes()
-        for role in reversed(stopped):
+        for role in reversed(list(stopped)):
             if running.get(role) == stopped[role]:
                 node.signal(role, signal.SIGCONT)
         if "trainer" in stopped:
