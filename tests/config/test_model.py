@@ -16,7 +16,7 @@ from tests.config.cases import GOOD, read
 
 def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     configuration = read(tmp_path, GOOD)
-    assert configuration.model_dump(exclude={"file", "nodes"}) == {
+    assert configuration.model_dump(exclude={"file", "nodes", "joined"}) == {
         "cluster": {"name": "digits", "runs": "runs"},
         "model": {"name": "mlp", "width": 1.0, "arguments": {}},
         "data": {"source": "digits", "partition": "iid", "alpha": 0.3, "augment": "none"},

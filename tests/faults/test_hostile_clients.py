@@ -251,7 +251,7 @@ def test_encoded_replies_that_nobody_reads_are_bounded_and_others_get_what_needs
     with good_client(attacked) as client:
         client.wait_for_one_more()
         before = memory_mib(attacked.pid, "RssAnon")
-        with slow_readers(attacked, "int8", 16, 40):
+        with slow_readers(attacked, "bfloat16", 16, 20):
             assert wait_until(lambda: int(attacked.figures().get("refused_busy") or 0) >= 100, WAIT)
             assert memory_mib(attacked.pid, "RssAnon") < before + 96 + 30
             client.wait_for_one_more()
@@ -259,8 +259,8 @@ def test_encoded_replies_that_nobody_reads_are_bounded_and_others_get_what_needs
 
 
 def test_encoded_replies_that_nobody_reads_keep_others_from_theirs_for_seconds_only(attacked: Victim) -> None:
-    with good_client(attacked, "int8", deadline=25.0) as client:
+    with good_client(attacked, "int8", deadline=30.0) as client:
         client.wait_for_one_more()
-        with slow_readers(attacked, "int8", 16, 40):
+        with slow_readers(attacked, "bfloat16", 16, 20):
             assert wait_until(lambda: "busy" in client.codes, WAIT)
             client.wait_for_one_more(40.0)

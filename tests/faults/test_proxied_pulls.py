@@ -157,9 +157,10 @@ def test_latency_makes_a_pull_longer_and_no_worse(line: Line) -> None:
 def test_connection_cut_in_mid_transfer_ends_the_pull_in_time(line: Line, reset: bool) -> None:
     line.proxy.change(Faults(from_target=Way(cut_after=int(2.5 * MIB)), reset=reset))
     outcome = line.pull()
-    assert line.code(outcome) == "timeout" and outcome.accepted == 2
+    # Requests that had not left yet go over the next connection; the one whose reply was cut is lost.
+    assert line.code(outcome) == "timeout" and 2 <= outcome.accepted < SHARDS
     assert outcome.seconds < TIMEOUT + GRACE
-    assert line.proxy.counters().cut == 1
+    assert line.proxy.counters().cut >= 1
     line.proxy.heal()
     assert line.pulls_well()
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p2pdl.codec.ends import decoder, encoder
+from p2pdl.node.children import Lifeline, serving_limits, start_server
 from p2pdl.protocol.messages import Envelope, StatusRequest
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.protocol.serving import Serving, ServingLimits
@@ -19,7 +22,8 @@ from p2pdl.server import limits
 from p2pdl.server.answer import Answerer
 from p2pdl.spec import SHARD_ELEMENTS, WeightSpec
 from p2pdl.wire import encode
-from tests.processes import ROOT, memory_mib, server, wait_until
+from tests.config.cases import GOOD, read
+from tests.processes import ROOT, free_port, memory_mib, server, wait_until
 from tests.protocol.nodes import node_serving
 from tests.puller.pulling import WAIT, requester_of, status_of
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
@@ -173,6 +177,21 @@ def test_limit_of_a_server_is_its_own_memory_and_the_allowance() -> None:
             beyond = granted - own - spec.nbytes
             # Threads that have been started since took their stacks.
             assert ServingLimits.memory_nbytes - 64 * MIB < beyond <= ServingLimits.memory_nbytes
+
+
+@linux_only
+def test_setting_of_the_file_is_the_allowance_of_the_process(tmp_path: Path) -> None:
+    granted = serving_limits(read(tmp_path, GOOD + "server: {memory: 100}\n"))
+    assert granted.memory_nbytes == 100 * MIB
+    lifeline = Lifeline()
+    with contextlib.closing(lifeline), new_store() as store:
+        server_process = start_server("lab", "alpha", f"127.0.0.1:{free_port()}", store, lifeline, None, granted)
+        try:
+            limit = resource.prlimit(server_process.pid, resource.RLIMIT_DATA)[0]
+            assert 36 * MIB < limit - data_nbytes(server_process.pid) <= 100 * MIB
+        finally:
+            server_process.kill()
+            server_process.wait()
 
 
 def test_answerer_without_memory_refuses_says_so_once_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
