@@ -27,8 +27,15 @@ REBIND_SECONDS = 5.0
 REMEMBERED_TROUBLES = 256
 """Addresses of which it is known what was wrong last: gossip may bring ever new ones."""
 
-SERVER_QUEUE = 16
-"""Replies queued for one slow reader before libzmq drops further ones; as many as the widest window of requests."""
+WIDEST_WINDOW = 16
+"""Requests in flight on one connection, at most."""
+
+SERVER_QUEUE = 4 * WIDEST_WINDOW
+"""Replies queued for one slow reader before libzmq drops further ones.
+
+libzmq learns late, and for many at a time, what has been read: with a queue no longer than the window replies were lost
+to readers that did keep up.
+"""
 
 
 class ZmqClient:

@@ -27,7 +27,7 @@ from p2pdl.protocol.messages import (
 from p2pdl.protocol.pull import ATTEMPTS, PullSettings
 from p2pdl.protocol.serving import SPEC_FRAME_BYTES, SPEC_FRAMES
 from p2pdl.spec import ALIGNMENT, SHARD_ELEMENTS, WeightSpec, combine_digests, shard_digests, vector_digest
-from p2pdl.transport.zeromq import SERVER_QUEUE, ZmqClient, ZmqServer
+from p2pdl.transport.zeromq import WIDEST_WINDOW, ZmqClient, ZmqServer
 from p2pdl.wire import FRAME_LIMIT, HEADER_LIMIT, decode, encode
 from tests.processes import ROOT, free_port, server
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
@@ -127,7 +127,7 @@ def test_page_gives_windows_and_deadlines() -> None:
     pull = section("## A pull")
     expected = dict(table(pull, "expectation"))
     settings = PullSettings()
-    assert expected["requests in flight on one connection"].startswith(f"at most {SERVER_QUEUE};")
+    assert expected["requests in flight on one connection"].startswith(f"at most {WIDEST_WINDOW};")
     assert f"{LEASE_SECONDS:g} s after" in expected["silence of the client"]
     assert expected["versions held by a server"].startswith(f"at most {HELD_VERSIONS};")
     assert f"{settings.request_timeout:g} s" in expected["silence of the server"]
