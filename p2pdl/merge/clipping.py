@@ -36,6 +36,10 @@ REJECT = 20.0
 """Radii beyond which a model is not shortened but refused: broken or malicious, not different. Honest nodes were up to
 7 radii away, those that took 20 times as long for a step."""
 
+UNRELATED = 1.5
+"""Own lengths beyond which a model is refused even if most peers are as far away. Two models that were begun apart are
+1.4 lengths apart, a mirrored one 2: without a bound, a node that hears only of broken ones would follow them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Distance:
@@ -117,7 +121,7 @@ class Clipping:
         limit = self._limit(accepted, distance.each, own_scale)
         if distance.each <= REJECT * limit:
             self._outliers.on_near(peer)
-        elif self._outliers.on_apart(peer, answering()):
+        elif self._outliers.on_apart(peer, answering()) or distance.each > UNRELATED * own_scale():
             raise RejectedWeights(
                 f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "
                 "merged whole",

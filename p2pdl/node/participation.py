@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Participation:
         clock: Source of times.
         timeline: Where the exchange records what it does; None for nowhere.
         judge: Measures losses on the node's own data; None where those are not at hand.
+        stopping: True when the node is to end early.
 
     Raises:
         StartupError: Losses are to be measured, and there is no data to measure them on.
@@ -74,6 +75,7 @@ class Participation:
         clock: Clock,
         timeline: Timeline | None = None,
         judge: Judge | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         gossip = configuration.gossip
         if gossip.contribution == "measured" and judge is None:
@@ -133,6 +135,7 @@ class Participation:
             clock,
             timeline=timeline,
             judge=judge,
+            stopping=stopping,
         )
 
     def warm_up(self) -> None:

@@ -69,6 +69,7 @@ class TrainingRun:
                 self._clock,
                 self._timeline,
                 Judgement(self._parts.model, self._parts.loss, self._parts.batches.batch),
+                stopping,
             )
 
     def run(self) -> None:

@@ -82,7 +82,8 @@ class Pull:
         ids: Source of request ids, unique for the connection.
         settings: Limits and window.
         decoder: This end of the codec.
-        known: (incarnation, version) that this node has merged already: the pull ends if the peer still serves it.
+        known: (incarnation, version) that this node has merged already: the pull ends if the peer serves it or an
+            older one of that life.
         part: The shards to pull, at least one; all where None.
 
     Raises:
@@ -187,7 +188,8 @@ class Pull:
         if reply.size != self._size:
             text = f"{self._peer}: serves {reply.size} elements, this model has {self._size}"
             raise IncompatiblePeer(text, code="model")
-        if (reply.incarnation, reply.version) == self._known:
+        if self._known and reply.incarnation == self._known[0] and reply.version <= self._known[1]:
+            # Versions of one life only grow: an older one is what a server falls back to, or somebody repeats it.
             # The ranges asked for already are refused by a server that has ended the lease, and ignored here.
             self.over = True
             return [Unchanged(reply)]

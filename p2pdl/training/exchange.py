@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 
 from p2pdl.clock import Clock
 from p2pdl.errors import PeerError
@@ -41,6 +42,9 @@ TURN_SECONDS = 5.0
 
 BUSY_RETRY_SECONDS = 0.01
 
+STOP_LOOK_SECONDS = 0.25
+"""How soon a trainer that waits for a pull notices that it is to stop."""
+
 READ_REPUBLISH_COST = 5.0
 """A version that somebody has read is replaced after so many times what publishing costs: at the next step, unless
 steps are hardly longer than publications."""
@@ -64,6 +68,7 @@ class Exchange:
         timeline: Where to record what is done when; nowhere if None.
         judge: Measures what peers' weights are worth; None where this node has no data at hand to do so, and takes a
             peer's weights whole, as a newcomer does, without a look at them.
+        stopping: True as soon as the node is to end: then nothing is waited for any more.
     """
 
     def __init__(
@@ -78,7 +83,9 @@ class Exchange:
         clock: Clock,
         timeline: Timeline | None = None,
         judge: Judge | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._stopping = stopping
         self._weights = weights
         self._downloads = downloads
         self._store = store
@@ -148,7 +155,7 @@ class Exchange:
             self._begin()
         if not self._settings.overlap:
             self._insist_until = self._clock.now() + TURN_SECONDS
-            while self._downloads.is_busy:
+            while self._downloads.is_busy and not self._stopping():
                 self._settle(math.inf)
                 self._begin()
         if self._is_publication_due():
@@ -234,8 +241,8 @@ class Exchange:
             self._downloads.start(order)
 
     def _settle(self, give_up_at: float) -> None:
-        while self._downloads.is_busy and (left := give_up_at - self._clock.now()) > 0:
-            self._collect(min(left, 60.0))
+        while self._downloads.is_busy and not self._stopping() and (left := give_up_at - self._clock.now()) > 0:
+            self._collect(min(left, STOP_LOOK_SECONDS))
 
     def _collect(self, timeout: float = 0.0) -> None:
         asked = self._clock.now()

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from p2pdl.errors import RejectedWeights
 from p2pdl.merge import DEFAULT_CLIP, Clipping, Distance
-from p2pdl.merge.clipping import FEWEST, FIRST_SHARE, LEAST_SHARE, REJECT, WINDOW
+from p2pdl.merge.clipping import FEWEST, FIRST_SHARE, LEAST_SHARE, REJECT, UNRELATED, WINDOW
 
 PEERS = ["a", "b", "c", "d"]
 ENTRIES = 64
 ROOT = math.sqrt(ENTRIES)
 
 
-def factor(clipping: Clipping, peer: str, each: float, own: float = 1.0, **other: object) -> float:
+def factor(
+    clipping: Clipping, peer: str, each: float, own: float = 1.0, answering: Collection[str] = PEERS, **other: object
+) -> float:
     """The factor for a model whose entries differ by `each`, in the root of the mean square."""
-    answering: Collection[str] = PEERS
     distance = Distance(each * ROOT, ENTRIES, bool(other.get("sparse", False)))
     return clipping.factor(peer, distance, lambda: own, lambda: answering, other.get("part"))  # type: ignore[arg-type]
 
@@ -55,7 +56,7 @@ def test_factor_equals_the_numpy_oracle_pull_after_pull(
             return
         if each > REJECT * limit:
             apart.add(peer)
-            if 2 * len(apart) <= len(PEERS):
+            if 2 * len(apart) <= len(PEERS) or each > UNRELATED * own:
                 with pytest.raises(RejectedWeights) as refusal:
                     factor(clipping, peer, each, own)
                 assert refusal.value.code == "distance" and refusal.value.remedy
@@ -135,6 +136,23 @@ def test_node_that_was_away_is_drawn_to_the_others_though_all_of_them_are_far() 
         pulls += 1
         assert pulls < 400
     assert refused == 2
+
+
+@pytest.mark.parametrize("peers", [["a"], ["a", "b"]])
+def test_node_that_hears_only_of_broken_models_does_not_follow_them(peers: list[str]) -> None:
+    clipping = Clipping()
+    for number in range(100):
+        for each in (2.0, 999.0):
+            with pytest.raises(RejectedWeights):
+                factor(clipping, peers[number % len(peers)], each, answering=peers)
+
+
+def test_two_nodes_that_were_begun_apart_come_together() -> None:
+    clipping, distance, pulls = Clipping(), math.sqrt(2.0), 0
+    while distance > 0.01:
+        distance *= 1.0 - 0.5 * factor(clipping, "a", distance, answering=["a"])
+        pulls += 1
+        assert pulls < 100
 
 
 @pytest.mark.parametrize("length", [math.inf, math.nan])

@@ -112,7 +112,7 @@ def test_stop_while_others_are_waited_for_at_the_end(tmp_path):
 @pytest.mark.slow
 def test_stop_in_the_midst_of_a_save(tmp_path):
     lab = make_lab(tmp_path, 1, train=ENDLESS, checkpoint={"every": 0.5}, metrics=METRICS)
-    with node(lab, "node1", P2PDL_FAILPOINTS="checkpoint.before-sync=sleep:3") as started:
+    with node(lab, "node1", P2PDL_FAILPOINTS="checkpoint.before-sync=sleep:1") as started:
         summary = stop(lab, started, lambda: any(lab.checkpoint_folder("node1").glob(".*tmp*")))
     assert summary["state"] == "stopped" and max(lab.checkpoints("node1")) == summary["steps"]
     assert not any(lab.checkpoint_folder("node1").glob(".*tmp*"))

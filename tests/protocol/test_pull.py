@@ -115,10 +115,18 @@ def test_pull_of_the_known_version_transfers_nothing() -> None:
     assert len(replies) == 1 + PullSettings(range_shards=1, window=4).window
     assert sum(entry.nbytes for entry in replies) < 2000
     assert isinstance(pulled.last, Unchanged) and pulled.last.snapshot.version == 1
-    for known in (("first-life", 2), ("other-life", 1)):
-        assert isinstance(run_pull(network, VECTOR.size, known=known).last, Complete)
+    assert isinstance(run_pull(network, VECTOR.size, known=("other-life", 1)).last, Complete)
     node.publish(VECTOR)
     assert isinstance(run_pull(network, VECTOR.size, known=("first-life", 1)).last, Complete)
+
+
+def test_pull_of_a_version_older_than_the_known_one_brings_nothing() -> None:
+    network = network_of(node_serving(VECTOR))
+    pulled = run_pull(network, VECTOR.size, known=("first-life", 2))
+    assert isinstance(pulled.last, Unchanged) and pulled.last.snapshot.version == 1
+    assert not any(isinstance(action, Accept) for action in pulled.actions)
+    # Another life counts anew, whatever the version.
+    assert isinstance(run_pull(network, VECTOR.size, known=("earlier-life", 2)).last, Complete)
 
 
 def test_pull_version_is_one_version_while_others_are_published() -> None:

@@ -219,6 +219,27 @@ def test_the_final_merge_waits_no_longer_for_a_peer_that_falls_silent_after_it_w
     assert world.clock.now() < 2.0 + PULL_ATTEMPTS * (SETTINGS.request_timeout + RETRY_SECONDS) + 1.0
 
 
+def test_a_node_that_is_to_stop_ends_the_pull_of_its_final_merge_and_names_who_is_left_out():
+    world = World()
+    world.add("a", "finished", value=3.0)
+    world.add("b", "finished", value=9.0)
+    # Cut off in the midst of everything: no answer comes, and none for a long time would be waited for.
+    world.network.faults.cut.add(("own", "b"))
+    merge = final_merge(
+        world.requester,
+        ("own", np.full(SPEC.size, 1.0, np.float32), 1),
+        world.addresses(),
+        SPEC,
+        PullSettings(timeout=300.0, request_timeout=300.0),
+        Inbox(SPEC),
+        world.clock,
+        lambda seconds: world.pause(seconds) or world.clock.now() > 5.0,
+    )
+    assert merge.nodes == ["a", "own"] and "called off" in merge.missing["b"]
+    assert 5.0 < world.clock.now() < 7.0
+    np.testing.assert_allclose(merge.vector, 2.0)
+
+
 def test_nodes_that_all_merge_at_once_end_with_the_same_bits():
     spec = dense_spec(2 * SHARD_ELEMENTS + 48)
     vectors = {name: random_vector(spec.size, seed) for seed, name in enumerate("abcd")}

@@ -211,7 +211,7 @@ def test_halves_that_meet_again_after_drifting_far_apart_become_one() -> None:
         def step(weights: np.ndarray, number: int) -> tuple[np.ndarray, float]:
             noise = np.random.default_rng([index, number]).normal(size=SIZE)
             drift = far if index < 3 and number < 300 else 0.0
-            return (weights + 0.01 * drift + 1e-3 * noise).astype(np.float32), 1.0
+            return (weights + 0.003 * drift + 1e-3 * noise).astype(np.float32), 1.0
 
         return step
 

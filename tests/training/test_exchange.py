@@ -197,3 +197,31 @@ def test_what_a_failed_pull_of_differences_has_brought_is_merged(codec):
             expected[places] += 1
         np.testing.assert_allclose(vector_of(weights), expected, atol=1e-6)
         exchange.close()
+
+
+def test_trainer_that_is_to_stop_waits_for_no_pull():
+    model = small_model()
+    downloads = ScriptedDownloads(spec_of(model))
+    asked = []
+
+    def stopping():
+        asked.append(True)
+        return len(asked) > 5
+
+    with new_store() as store, writing(store, spec_of(model)) as writer:
+        exchange = Exchange(
+            ModelWeights(model, downloads.inboxes[0].vector),
+            downloads,
+            writer,
+            Neighbours("own", ["alpha"], topology.create("ring", ["own", "alpha"]), np.random.default_rng(0)),
+            Directory("own", {"alpha": "127.0.0.1:1"}),
+            merge.create("mean"),
+            ExchangeSettings(overlap=False),
+            VirtualClock(10.0),
+            stopping=stopping,
+        )
+        # The pull never ends, and the time of the clock stands still.
+        exchange.after_step(5, 320, 0.5)
+        assert len(asked) > 5 and downloads.is_busy
+        assert exchange.counters.merges == 0
+        exchange.close()
