@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "init": "Write a commented configuration to start from.",
     "keygen": "Make keys for the nodes, so that nobody else can take part.",
-    "check": "Validate a configuration, and say what its exchanges cost.",
+    "check": "Validate a configuration, say what its exchanges cost, and try its connections.",
     "up": "Run every node of this machine under one live table.",
     "node": "Run one node.",
     "status": "Ask the nodes of a cluster how they are.",

@@ -123,7 +123,8 @@ class ZmqClient:
         for address in list(self._sockets):
             self.reset(address)
         if self._own_context:
-            self._context.term()
+            # A signal may have come between the making of a socket and its being noted: `term` would wait for it.
+            self._context.destroy(linger=0)
 
     def _socket(self, address: str) -> zmq.Socket[bytes]:
         if address not in self._sockets:

@@ -38,8 +38,10 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed_on: list[str]) ->
     """Runs `p2pdl up` over nodes with roles."""
 
     def run(*arguments: str, roles: dict[str, str] | None = None, nodes: int = 2, more: str = "") -> Result:
-        def command(configuration: Configuration, name: str, overrides: list[str], lifeline: int) -> list[str]:
-            passed_on[:] = overrides
+        def command(
+            configuration: Configuration, name: str, overrides: list[str], lifeline: int, fresh: bool
+        ) -> list[str]:
+            passed_on[:] = [*overrides, *(["--fresh"] if fresh else [])]
             return pretend(run_folder(configuration), roles or {})(name, lifeline)
 
         monkeypatch.setattr(local_nodes, "node_command", command)

@@ -7,12 +7,14 @@ import random
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from p2pdl.errors import PeerError
 from p2pdl.protocol.messages import Envelope, StatusRequest
+from p2pdl.transport.zeromq import SERVER_QUEUE
 from p2pdl.wire import HEADER_LIMIT, encode
 from tests.faults.hostile import LONG, MORE, SIGNATURE, WAIT, BareConnection, BarePeer, frame, handshake
 from tests.faults.victim import PEAK_MIB, SPEC, Victim, good_client, victim
@@ -224,43 +226,66 @@ class SlowReader(BarePeer):
         return all(self.ask(self._request, self._name) for _ in range(times))
 
 
-@contextlib.contextmanager
-def slow_readers(attacked: Victim, codec: str, count: int, times: int) -> Iterator[list[SlowReader]]:
-    """Readers that have asked so often each; they go when the server has read everything that they have asked."""
-    before = attacked.requests()
-    with contextlib.ExitStack() as stack:
-        readers = [SlowReader(attacked, codec, f"slow-{number}") for number in range(count)]
-        for reader in readers:
-            stack.enter_context(contextlib.closing(reader))
-            assert reader.ask_for_everything(times)
-        yield readers
-        # A connection that is reset while its requests wait for more than a heartbeat's time brings libzmq 4.3.5 down.
-        assert wait_until(lambda: attacked.requests() >= before + count * times, WAIT)
-
-
 def test_readers_that_ask_for_hundreds_of_replies_and_never_read_take_no_memory(attacked: Victim) -> None:
-    with good_client(attacked) as client:
+    with good_client(attacked) as client, contextlib.ExitStack() as stack:
         client.wait_for_one_more()
-        before = memory_mib(attacked.pid, "RssAnon")
-        with slow_readers(attacked, "float32", 8, 300):
-            client.wait_for_one_more()
-        assert memory_mib(attacked.pid, "RssAnon") < before + 30
+        memory, requests = memory_mib(attacked.pid, "RssAnon"), attacked.requests()
+        for number in range(8):
+            reader = stack.enter_context(contextlib.closing(SlowReader(attacked, "float32", f"slow-{number}")))
+            assert reader.ask_for_everything(300)
+        # A connection that is reset while its requests wait for more than a heartbeat's time brings libzmq 4.3.5 down.
+        assert wait_until(lambda: attacked.requests() >= requests + 8 * 300, WAIT)
+        client.wait_for_one_more()
+        assert memory_mib(attacked.pid, "RssAnon") < memory + 30
+
+
+class Hoard:
+    """Ever more readers, each of which asks for as many encoded replies as a server keeps for one connection.
+
+    Args:
+        attacked: Whom they ask.
+    """
+
+    def __init__(self, attacked: Victim) -> None:
+        self._attacked = attacked
+        self._readers: list[SlowReader] = []
+        self._grows_at = 0.0
+
+    def grow(self) -> None:
+        """One reader more, if the last one is a moment old: heartbeats find readers, and others take their place."""
+        now = time.monotonic()
+        if now >= self._grows_at:
+            self._grows_at = now + 0.3
+            self._readers.append(SlowReader(self._attacked, "bfloat16", f"slow-{len(self._readers)}"))
+            assert self._readers[-1].ask_for_everything(SERVER_QUEUE)
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()
 
 
 def test_encoded_replies_that_nobody_reads_are_bounded_and_others_get_what_needs_no_memory(attacked: Victim) -> None:
-    with good_client(attacked) as client:
+    with good_client(attacked) as client, contextlib.closing(Hoard(attacked)) as hoard:
         client.wait_for_one_more()
         before = memory_mib(attacked.pid, "RssAnon")
-        with slow_readers(attacked, "bfloat16", 16, 20):
-            assert wait_until(lambda: int(attacked.figures().get("refused_busy") or 0) >= 100, WAIT)
-            assert memory_mib(attacked.pid, "RssAnon") < before + 96 + 30
-            client.wait_for_one_more()
+
+        def is_at_its_limit() -> bool:
+            hoard.grow()
+            return int(attacked.figures().get("refused_busy") or 0) >= 2 * SERVER_QUEUE
+
+        assert wait_until(is_at_its_limit, 2 * WAIT)
+        assert memory_mib(attacked.pid, "RssAnon") < before + 96 + 30
+        client.wait_for_one_more()
     assert attacked.figures().get("refused_internal", 0) == 0
 
 
 def test_encoded_replies_that_nobody_reads_keep_others_from_theirs_for_seconds_only(attacked: Victim) -> None:
-    with good_client(attacked, "int8", deadline=30.0) as client:
+    with good_client(attacked, "int8", deadline=2 * WAIT) as client, contextlib.closing(Hoard(attacked)) as hoard:
         client.wait_for_one_more()
-        with slow_readers(attacked, "bfloat16", 16, 20):
-            assert wait_until(lambda: "busy" in client.codes, WAIT)
-            client.wait_for_one_more(40.0)
+
+        def is_busy() -> bool:
+            hoard.grow()
+            return "busy" in client.codes
+
+        assert wait_until(is_busy, 2 * WAIT)
+        client.wait_for_one_more(2 * WAIT)

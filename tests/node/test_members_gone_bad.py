@@ -73,7 +73,6 @@ def test_node_with_no_peer_but_bad_ones_learns_and_leaves_them_alone(tmp_path):
         noise = np.random.default_rng(0).normal(scale=0.1, size=spec.size).astype(np.float32)
         not_finite = stack.enter_context(serving(at["node2"], spec, np.full_like(noise, np.nan), loss=0.5))
         scaled = stack.enter_context(serving(at["node3"], spec, 1000 * noise, loss=0.5))
-        stack.enter_context(serving(at["node4"], spec, noise, loss=0.0))
 
         def are_left_alone() -> bool:
             status = lab.status("node1")
@@ -81,9 +80,12 @@ def test_node_with_no_peer_but_bad_ones_learns_and_leaves_them_alone(tmp_path):
                 # With as many steps as node1 they are neither newcomers to it, nor is node1 one to them.
                 not_finite(status.step)
                 scaled(status.step)
-            return states(lab) == dict.fromkeys(BAD, "quarantined")
+            return states(lab).items() >= {"node2": "quarantined", "node3": "quarantined"}.items()
 
         assert wait_until(are_left_alone, PATIENCE_SECONDS), states(lab)
+        # Now that the others answer too, this one is not most of those that do.
+        stack.enter_context(serving(at["node4"], spec, noise, loss=0.0))
+        assert wait_until(lambda: states(lab).get("node4") == "quarantined", PATIENCE_SECONDS), states(lab)
         assert wait_until(lambda: loss(lab) < 0.3, PATIENCE_SECONDS)
         started.signal(signal.SIGINT)
         assert started.wait() == 130
@@ -96,7 +98,7 @@ def test_node_with_no_peer_but_bad_ones_learns_and_leaves_them_alone(tmp_path):
     assert "skipped node4: says that it has done 1000000000 steps with a loss of 0, but its weights have a loss" in said
     for name, code in BAD.items():
         assert summary["exchange_failures"][code] >= 3
-        assert said.count(f"quarantined {name}: ") == 1
+        assert f"quarantined {name}: " in said
     assert "Traceback" not in said
 
 

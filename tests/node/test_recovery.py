@@ -112,6 +112,19 @@ def test_a_trainer_killed_in_the_midst_of_a_publication_leaves_the_version_befor
     assert lab.summary("node1")["state"] == "stopped"
 
 
+@pytest.mark.slow
+def test_a_trainer_that_fails_twice_at_the_same_place_ends_the_node(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK)
+    with node(lab, "node1", P2PDL_FAILPOINTS="store.half-published=raise*1") as started:
+        assert started.wait() == 1
+        said = started.said()
+    assert said.count("the trainer failed: RuntimeError: the failpoint store.half-published is switched on") == 2
+    assert (
+        "starting it again from its last checkpoint" in said and "at the same place as before; this node stops" in said
+    )
+    assert lab.summary("node1")["state"] == "failed" and wait_until(lambda: lab.port_is_free("node1"), 10.0)
+
+
 HURT = """
 import keras
 from p2pdl.training.data.digits import load_digits

@@ -1,4 +1,4 @@
-"""SIGTERM in each phase of a run: exit 0 within the grace time, and the next start goes on where this one was."""
+"""A stop in each phase of a run: exit 0 within the grace time, and the next start goes on where this one was."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def stop(lab: Lab, started: NodeProcess, asks: Callable[[], bool]) -> dict[str, object]:
+def stop(lab: Lab, started: NodeProcess, asks: Callable[[], bool], number: int = signal.SIGTERM) -> dict[str, object]:
     """Wait for a moment, stop the node then, and look at what it has left; its summary."""
     assert wait_until(asks, START_SECONDS), started.said()
-    started.signal(signal.SIGTERM)
+    started.signal(number)
     asked = time.monotonic()
     assert started.wait(STOP_SECONDS) == 0
     print(f"stopped after {time.monotonic() - asked:.2f} s")
@@ -65,7 +65,8 @@ def is_in(lab: Lab, state: str) -> Callable[[], bool]:
 def test_stop_while_the_trainer_starts(tmp_path):
     lab = make_lab(tmp_path, 1, train=ENDLESS)
     with node(lab, "node1") as started:
-        summary = stop(lab, started, lambda: "trainer" in started.children())
+        # A terminal that is closed stops a node as SIGTERM does.
+        summary = stop(lab, started, lambda: "trainer" in started.children(), signal.SIGHUP)
     assert (summary["state"], summary["steps"]) == ("stopped", 0)
     # Nothing was trained, so the next start begins.
     assert lab.checkpoints("node1") == {}
