@@ -151,9 +151,10 @@ class Victim:
         self.lost.append(max(0, reached[0] - saved) * reached[1])
 
 
-def kill_at_random_moments(folder: Path, rounds: int, seed: int) -> None:
+def kill_at_random_moments(folder: Path, rounds: int) -> None:
     """In each round the servers of both nodes are killed, the trainer of one and the supervisor of the other."""
-    print(f"seed {seed}")
+    seed = int(os.environ.get("P2PDL_SEED") or secrets.randbits(32))
+    print(f"P2PDL_SEED={seed}")
     rng = random.Random(seed)
     lab = make_lab(
         folder,
@@ -204,10 +205,10 @@ def leaves_nothing_behind(lab: Lab, name: str) -> None:
 
 @pytest.mark.timeout(900)
 def test_kills_at_a_few_random_moments_cost_no_more_than_a_checkpoint_interval(tmp_path: Path) -> None:
-    kill_at_random_moments(tmp_path, 3, secrets.randbits(32))
+    kill_at_random_moments(tmp_path, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_kills_at_a_hundred_random_moments_cost_no_more_than_a_checkpoint_interval(tmp_path: Path) -> None:
-    kill_at_random_moments(tmp_path, 100, int(os.environ.get("P2PDL_SEED") or secrets.randbits(32)))
+    kill_at_random_moments(tmp_path, 100)
