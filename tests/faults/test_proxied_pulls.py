@@ -76,10 +76,11 @@ class Line:
     def code(self, outcome: Outcome) -> str:
         return outcome.error.code if outcome.error else ""
 
-    def pulls_well(self) -> bool:
-        """Whether a pull brings the version, bit by bit."""
+    def pull_well(self) -> None:
+        """Pull, and see to it that every bit comes."""
         outcome = self.pull(PullSettings(timeout=WAIT, request_timeout=WAIT))
-        return outcome.error is None and np.array_equal(self.inbox.vector, self.vector)
+        assert outcome.error is None, f"{outcome.error.code}: {outcome.error.message}"
+        np.testing.assert_array_equal(self.inbox.vector, self.vector)
 
 
 @contextlib.contextmanager
@@ -131,7 +132,7 @@ def line(serving: tuple[ServerProcess, Float32Vector]) -> Iterator[Line]:
 
 
 def test_link_without_faults_brings_every_bit(line: Line) -> None:
-    assert line.pulls_well()
+    line.pull_well()
     counters = line.proxy.counters()
     assert counters.from_target.delivered > line.vector.nbytes and counters.from_target.swallowed == 0
 
@@ -142,7 +143,7 @@ def test_slow_peer_is_given_up_at_the_deadline_and_the_next_pull_is_not_disturbe
     assert line.code(outcome) == "timeout"
     assert REQUEST_TIMEOUT <= outcome.seconds < REQUEST_TIMEOUT + GRACE
     line.proxy.heal()
-    assert line.pulls_well()
+    line.pull_well()
 
 
 def test_peer_that_trickles_is_given_up_when_the_whole_pull_takes_too_long(line: Line) -> None:
@@ -154,13 +155,13 @@ def test_peer_that_trickles_is_given_up_when_the_whole_pull_takes_too_long(line:
     assert 0 < outcome.accepted < SHARDS
     assert TIMEOUT <= outcome.seconds < TIMEOUT + GRACE
     line.proxy.heal()
-    assert line.pulls_well()
+    line.pull_well()
 
 
 def test_latency_makes_a_pull_longer_and_no_worse(line: Line) -> None:
     line.proxy.change(Faults(Way(latency=0.05), Way(latency=0.05)))
     started = time.monotonic()
-    assert line.pulls_well()
+    line.pull_well()
     # The handshake of ZeroMQ, the first window of requests, and the others in pairs.
     assert time.monotonic() - started >= 0.3
 
@@ -174,7 +175,7 @@ def test_connection_cut_in_mid_transfer_ends_the_pull_in_time(line: Line, reset:
     assert outcome.seconds < TIMEOUT + GRACE
     assert line.proxy.counters().cut >= 1
     line.proxy.heal()
-    assert line.pulls_well()
+    line.pull_well()
 
 
 def faults_after(line: Line, shards: int, faults: Faults) -> Outcome:
@@ -208,14 +209,14 @@ def test_black_hole_ends_the_pull_in_time_and_the_next_one_has_a_connection_of_i
     assert REQUEST_TIMEOUT <= outcome.seconds < TIMEOUT + GRACE
     # Back in the same moment; nothing of the old connection gets in the way.
     line.proxy.heal()
-    assert line.pulls_well()
+    line.pull_well()
 
 
 def test_half_open_connection_that_is_left_alone_is_dropped_by_heartbeats_at_both_ends() -> None:
     # A server of its own: to others, connections of earlier tests may still be open.
     with served() as (running, vector), line_to(running, vector) as line:
         pid = running.process.pid
-        assert line.pulls_well()
+        line.pull_well()
         connected = descriptors(pid)
         line.proxy.change(HALF_OPEN)
         # Nobody asks for anything; a puller that has dropped its connection makes a new one, which the proxy counts.
@@ -223,7 +224,7 @@ def test_half_open_connection_that_is_left_alone_is_dropped_by_heartbeats_at_bot
         line.proxy.change(Faults(refuse=True))
         assert wait_until(lambda: descriptors(pid) == connected - 1, 2 * HEARTBEAT_SECONDS)
         line.proxy.heal()
-        assert line.pulls_well()
+        line.pull_well()
 
 
 def test_refused_connection_ends_the_pull_in_time_and_is_tried_again(line: Line) -> None:
@@ -232,7 +233,7 @@ def test_refused_connection_ends_the_pull_in_time_and_is_tried_again(line: Line)
     assert line.code(outcome) == "timeout" and outcome.seconds < REQUEST_TIMEOUT + GRACE
     assert line.proxy.counters().refused > 1
     line.proxy.heal()
-    assert line.pulls_well()
+    line.pull_well()
 
 
 def test_damaged_byte_costs_one_shard_more_and_the_version_is_right(line: Line) -> None:
@@ -254,7 +255,7 @@ def test_shard_damaged_twice_is_refused_by_its_digest(line: Line) -> None:
     np.testing.assert_array_equal(line.inbox.vector[arrived], line.vector[arrived])
     assert outcome.seconds < WAIT
     line.proxy.heal()
-    assert line.pulls_well()
+    line.pull_well()
 
 
 @pytest.mark.parametrize("codec", ["int8", "bfloat16+deflate", "top-k:0.1:int8"])
