@@ -1,20 +1,23 @@
-"""One run of three honest nodes with two faulty ones, or without any."""
+"""Three honest nodes with two faulty ones, and at the same time three without any."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from experiments.pretenders import Change, Pretender
 from experiments.running import free_ports
+from experiments.training_figures import read_lines, step_seconds
 from p2pdl.node.cluster import how_it_ended
 from p2pdl.partition import partition
 from tools.faults import FaultProxy, Faults
@@ -60,23 +63,19 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How a run went.
+    """How three honest nodes fared.
 
     Attributes:
-        case: Its name; empty for a run without faulty nodes.
-        ended: How each honest node ended that did not end well, in words.
-        steps: The fewest steps that an honest node has done.
-        step_seconds: Median step of each honest node.
-        accuracies: Of each honest node before the final merge.
-        consensus: Of each honest node after it.
-        merges: Of all honest nodes.
+        ended: How each of them ended that did not end well, in words.
+        steps: The fewest steps that one has done; 0 if one has not ended well.
+        step_seconds: Median step of each, while all nodes of both clusters were training.
+        accuracies: Of each before the final merge.
+        consensus: Of each after it.
+        merges: Of all of them.
         failures: Pulls that failed, by code.
         merged: Faulty nodes whose weights are in somebody's final merge.
-        seconds: Length of the run.
-        load: Of the machine, when the run began.
     """
 
-    case: str
     ended: Mapping[str, str]
     steps: int
     step_seconds: Sequence[float]
@@ -85,89 +84,128 @@ class Row:
     merges: int
     failures: Mapping[str, int]
     merged: Sequence[str]
-    seconds: float
-    load: float
 
 
-def train(case: Case | None, sections: Mapping[str, Any], folder: Path) -> Row:
-    """Train three nodes to their end.
+class Trio:
+    """Three honest nodes, as a context manager, with two faulty ones or without.
 
     Args:
-        case: What is wrong with two further ones; None for a run without those.
         sections: The configuration without `cluster` and `nodes`.
         folder: A new folder.
+        case: What is wrong with the faulty ones; None for three nodes alone.
     """
-    began, load = time.monotonic(), os.getloadavg()[0]
-    print(f"running: {case.name if case else 'without faulty nodes'} ...", file=sys.stderr, flush=True)
-    gossip = {**sections.get("gossip", {}), "linger": LINGER_SECONDS, **(case.gossip if case else {})}
-    with contextlib.ExitStack() as stack:
-        proxies = {
-            name: (f"127.0.0.1:{port}", stack.enter_context(FaultProxy(f"127.0.0.1:{port}", case.faults)))
-            for name, port in zip(FAULTY, free_ports(len(FAULTY)), strict=True)
-            if case
-        }
-        entries = [{"name": name, "address": proxy.address, "bind": bind} for name, (bind, proxy) in proxies.items()]
-        cluster = StormCluster(folder, HONEST, {**sections, "gossip": gossip}, others=entries)
-        nodes = stack.enter_context(cluster).nodes
-        contacts = {node.name: node.address for node in nodes.values()} | {
-            entry["name"]: entry["address"] for entry in entries
-        }
-        for node in nodes.values():
-            node.start()
-        faulty = []
-        for name, (bind, proxy) in proxies.items():
-            others = {other: address for other, address in contacts.items() if other != name}
-            log = folder / f"{name}.log"
-            assert case is not None
-            faulty.append(
-                stack.enter_context(Pretender(name, bind, proxy.address, others, CLUSTER, case.change, case.loss, log))
-            )
-        codes = _follow(nodes, faulty, case, int(sections["train"]["steps"]))
-        summaries = [node.summary() for node in nodes.values()]
-    ended = {name: how_it_ended(code) for name, code in codes.items() if code != 0}
-    return _row(case.name if case else "", ended, summaries, time.monotonic() - began, load)
 
+    def __init__(self, sections: Mapping[str, Any], folder: Path, case: Case | None) -> None:
+        self._steps = int(sections["train"]["steps"])
+        self._case = case
+        gossip = {**sections.get("gossip", {}), "linger": LINGER_SECONDS, **(case.gossip if case else {})}
+        self._sections = {**sections, "gossip": gossip}
+        self._folder = folder
+        self._nodes: Mapping[str, StormNode] = {}
+        self._faulty: list[Pretender] = []
+        self._codes: dict[str, int] = {}
+        self._stack = contextlib.ExitStack()
 
-def _follow(
-    nodes: Mapping[str, StormNode], faulty: Sequence[Pretender], case: Case | None, steps: int
-) -> dict[str, int]:
-    """Let the faulty nodes follow the honest ones, until those have ended; how they have."""
-    codes: dict[str, int] = {}
-    copied = [nodes[name].bind for name in HONEST]
-    while len(codes) < len(nodes):
-        began = time.monotonic()
-        for pretender, address in zip(faulty, copied, strict=False):
-            pretender.follow(address)
-            if case is not None and case.falls_silent and pretender.step >= SILENT_SHARE * steps:
+    def __enter__(self) -> Trio:
+        """Start all nodes."""
+        with contextlib.ExitStack() as stack:
+            ports = free_ports(len(FAULTY)) if self._case else []
+            binds = {name: f"127.0.0.1:{port}" for name, port in zip(FAULTY, ports, strict=False)}
+            faults = self._case.faults if self._case else Faults()
+            places = {name: stack.enter_context(FaultProxy(bind, faults)).address for name, bind in binds.items()}
+            entries = [{"name": name, "address": places[name], "bind": binds[name]} for name in binds]
+            cluster = stack.enter_context(StormCluster(self._folder, HONEST, self._sections, others=entries))
+            self._nodes = cluster.nodes
+            places |= {node.name: node.address for node in self._nodes.values()}
+            for name, bind in binds.items():
+                assert self._case is not None
+                contacts = {other: place for other, place in places.items() if other != name}
+                log = self._folder / f"{name}.log"
+                self._faulty.append(
+                    stack.enter_context(
+                        Pretender(name, bind, places[name], contacts, CLUSTER, self._case.change, self._case.loss, log)
+                    )
+                )
+            # After the servers of the faulty ones: once everybody loads TensorFlow, those would take long to start.
+            for node in self._nodes.values():
+                node.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End whatever still runs."""
+        self._stack.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every honest node has ended."""
+        return len(self._codes) == len(HONEST)
+
+    def look(self) -> None:
+        """Let the faulty nodes follow the honest ones, and see whether those have ended."""
+        for pretender, name in zip(self._faulty, HONEST, strict=False):
+            if name not in self._codes:
+                pretender.follow(self._nodes[name].bind)
+            if self._case is not None and self._case.falls_silent and pretender.step >= SILENT_SHARE * self._steps:
                 pretender.stop()
-        for name, node in nodes.items():
+        for name, node in self._nodes.items():
             if (code := node.reap()) is not None:
-                codes[name] = code
-        time.sleep(max(0.0, began + FOLLOW_SECONDS - time.monotonic()))
-    return codes
+                self._codes[name] = code
+
+    def lines(self) -> dict[str, list[dict[str, Any]]]:
+        """The lines of each honest node's metrics."""
+        return {name: read_lines(node.folder / "metrics.jsonl") for name, node in self._nodes.items()}
+
+    def row(self, seconds: Mapping[str, Sequence[float]]) -> Row:
+        """How the honest nodes have fared.
+
+        Args:
+            seconds: Of those steps of each node that count.
+        """
+        summaries = [node.summary() for node in self._nodes.values()]
+        done = [summary for summary in summaries if summary.get("state") == "done"]
+        failures: Counter[str] = Counter()
+        for summary in done:
+            failures.update(summary["exchange_failures"])
+        return Row(
+            ended={name: how_it_ended(code) for name, code in self._codes.items() if code != 0},
+            steps=min(summary["steps"] for summary in done) if len(done) == len(HONEST) else 0,
+            step_seconds=[statistics.median(each) for each in seconds.values() if each],
+            accuracies=[summary["before_final_merge"]["test_accuracy"] for summary in done],
+            consensus=[summary["test_accuracy"] for summary in done],
+            merges=sum(summary["merges"] for summary in done),
+            failures=dict(sorted(failures.items())),
+            merged=sorted({name for summary in done for name in summary["final_merge"]["nodes"] if name in FAULTY}),
+        )
 
 
-def _row(
-    case: str, ended: Mapping[str, str], summaries: Sequence[Mapping[str, Any]], seconds: float, load: float
-) -> Row:
-    done = [summary for summary in summaries if summary.get("state") == "done"]
-    failures: dict[str, int] = {}
-    for summary in done:
-        for code, count in summary["exchange_failures"].items():
-            failures[code] = failures.get(code, 0) + count
-    return Row(
-        case=case,
-        ended=ended,
-        steps=min((summary["steps"] for summary in done), default=0) if len(done) == len(HONEST) else 0,
-        step_seconds=[summary["seconds_per_step"]["median"] for summary in done],
-        accuracies=[summary["before_final_merge"]["test_accuracy"] for summary in done],
-        consensus=[summary["test_accuracy"] for summary in done],
-        merges=sum(summary["merges"] for summary in done),
-        failures=dict(sorted(failures.items())),
-        merged=sorted({name for summary in done for name in summary["final_merge"]["nodes"] if name in FAULTY}),
-        seconds=seconds,
-        load=load,
-    )
+def train_side_by_side(case: Case, with_faulty: Trio, alone: Trio) -> tuple[Row, Row]:
+    """Train three nodes beside two faulty ones, and three alone at the same time: what else goes on slows both alike.
+
+    Args:
+        case: What is wrong with the faulty ones.
+        with_faulty: The nodes beside them.
+        alone: The others.
+
+    Returns:
+        How both fared, in the same order.
+    """
+    trios = with_faulty, alone
+    print(f"running: {case.name} ...", file=sys.stderr, flush=True)
+    with with_faulty, alone:
+        while not all(trio.is_over for trio in trios):
+            began = time.monotonic()
+            for trio in trios:
+                trio.look()
+            time.sleep(max(0.0, began + FOLLOW_SECONDS - time.monotonic()))
+        lines = [{f"{place} {name}": found for name, found in trio.lines().items()} for place, trio in enumerate(trios)]
+        seconds = step_seconds(lines[0] | lines[1])
+        first, second = (
+            trio.row({name: seconds[name] for name in own}) for trio, own in zip(trios, lines, strict=True)
+        )
+    return first, second
 
 
 def write_data(folder: Path, whole: Mapping[str, np.ndarray], seed: int) -> tuple[Path, Path]:

@@ -7,17 +7,20 @@ Source: for the last two, He, Karimireddy, Jaggi, "Byzantine-Robust Decentralize
 Command: python -m experiments.faulty_minority          about 15 minutes on two cores
 
 The faulty nodes have a server and take part in the membership, but do not train: they serve copies of an honest node's
-weights, or what they make of them, so that they take no time from the processors that the others share. The run
-without them is on the three fifths of the data that the others have.
+weights, or what they make of them, so that they take no time from the processors that the others share. With each of
+these runs goes, at the same time, one of three nodes without faulty ones, on the same three fifths of the data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.faulty_cluster import HONEST, Case, Row, train, write_data
+from experiments.faulty_cluster import HONEST, Case, Row, Trio, train_side_by_side, write_data
 from experiments.running import data_file
 from experiments.tables import output, table
 from p2pdl.errors import P2pdlError
@@ -35,6 +38,9 @@ from tools.faults import Faults, Way
 STEP_RATIO, POINTS = 1.1, 1.0
 """What a faulty minority may cost: of a step's time, and in hundredths of the accuracy."""
 
+LINE_SECONDS = 0.2
+"""Between two lines of a node's metrics, by which its steps are measured."""
+
 CASES = (
     Case("silent", falls_silent=True),
     Case("slow", faults=Faults(Way(bandwidth=1e4), Way(bandwidth=1e4))),
@@ -42,9 +48,10 @@ CASES = (
     Case("corrupting", faults=Faults(from_target=Way(corrupt_every=50_000))),
     Case("nan", lambda first, newest: np.full_like(newest, np.nan)),
     Case("scaled", lambda first, newest: 1000 * newest),
-    # Whoever believes them goes back to the first steps with nine tenths of each merge.
-    Case("lying", lambda first, newest: first, loss=0.0),
-    Case("lying-measured", lambda first, newest: first, loss=0.0, gossip={"contribution": "measured"}),
+    Case("lying", loss=0.0),
+    # Beyond the claim: liars who are half of everybody's neighbours, and drag them back to the first steps.
+    Case("stale", lambda first, newest: first, loss=0.0),
+    Case("stale-measured", lambda first, newest: first, loss=0.0, gossip={"contribution": "measured"}),
 )
 
 
@@ -58,11 +65,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    found = compared(rows, arguments.steps)
     if arguments.json:
-        print(json.dumps({"steps": arguments.steps, "width": arguments.width, "seed": arguments.seed, "rows": found}))
+        print(json.dumps({"steps": arguments.steps, "width": arguments.width, "seed": arguments.seed, "rows": rows}))
     else:
-        show(found)
+        show(rows)
     return 0
 
 
@@ -74,25 +80,32 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6000, help="of each node")
     parser.add_argument("--width", type=float, default=0.5, help="of the mlp")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="digits, 300 steps, one case: tries it out, shows nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="digits, 1000 steps, one case: tries it out, shows nothing"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(words)
     if arguments.quick:
-        arguments.cases, arguments.steps, arguments.width = "nan", 300, 0.1
+        arguments.cases, arguments.steps, arguments.width = "nan", 1000, 0.1
     if unknown := set(arguments.cases.split(",")) - set(names):
         parser.error(f"there is no case {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     return arguments
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> list[Row]:
-    """Train with each case; without faulty nodes before the first and after the last, since machines drift."""
+def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Train with each case; a JSON object for each."""
     whole, parts = write_data(folder, images(arguments.quick), arguments.seed)
-    chosen = [case for case in CASES if case.name in arguments.cases.split(",")]
-    runs: list[Case | None] = [None, *chosen] if arguments.quick else [None, *chosen, None]
-    return [
-        train(case, sections(arguments, whole if case else parts), folder / f"run{number}")
-        for number, case in enumerate(runs)
-    ]
+    found = []
+    for case in CASES:
+        if case.name in arguments.cases.split(","):
+            load, began = os.getloadavg()[0], time.monotonic()
+            both = train_side_by_side(
+                case,
+                Trio(sections(arguments, whole), folder / f"{case.name}-with", case),
+                Trio(sections(arguments, parts), folder / f"{case.name}-without", None),
+            )
+            found.append((case.name, *both, time.monotonic() - began, load))
+    return compared(found, arguments.steps)
 
 
 def images(quick: bool) -> dict[str, np.ndarray]:
@@ -115,74 +128,86 @@ def sections(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
         "data": {"source": f"npz:{data}"},
         "train": {"steps": arguments.steps, "batch_size": 64, "threads": 1, "seed": arguments.seed},
         "gossip": {"start_wait": 120},
+        "metrics": {"interval": LINE_SECONDS},
     }
 
 
-def compared(rows: Sequence[Row], steps: int) -> list[dict[str, Any]]:
-    """Each run as a JSON object, with what it lost against the mean of those without faulty nodes.
+def compared(runs: Sequence[tuple[str, Row, Row, float, float]], steps: int) -> list[dict[str, Any]]:
+    """Each case as a JSON object, with what its honest nodes lost.
+
+    Step times are compared with those of the nodes that trained at the same time; accuracies, which do not depend on
+    the machine, with the mean over all runs without faulty nodes.
 
     Args:
-        rows: Of all runs.
+        runs: Name, both rows, seconds and load of each.
         steps: That each node had to do.
 
     Returns:
-        The row's own fields, `step_ratio`, the lowest of the nodes' differences before and after the final merge in
-        hundredths (`points_before` and `points_after`), and whether it `holds`.
+        Both rows (`with`, `without`), `step_ratio`, the lowest of the nodes' differences before and after the final
+        merge in hundredths (`points_before` and `points_after`), and whether it `holds`.
     """
-    alone = [row for row in rows if not row.case]
-    step = statistics.mean(_step(row) for row in alone)
-    before = np.mean([sorted(row.accuracies) for row in alone], axis=0)
-    after = statistics.mean(min(row.consensus) for row in alone)
+    good = [alone for _, _, alone, _, _ in runs if _is_whole(alone)]
+    before = [statistics.mean(each) for each in zip(*(sorted(row.accuracies) for row in good), strict=True)]
+    after = statistics.mean(min(row.consensus) for row in good) if good else math.nan
     found = []
-    for row in rows:
-        whole = not row.ended and len(row.accuracies) == len(HONEST)
-        figures: dict[str, Any] = {
-            "step_ratio": _step(row) / step if whole else None,
-            "points_before": 100 * float(np.min(np.sort(row.accuracies) - before)) if whole else None,
-            "points_after": 100 * (min(row.consensus) - after) if whole else None,
-        }
-        holds = (
-            whole
-            and row.steps == steps
-            and figures["step_ratio"] <= STEP_RATIO
-            and min(figures["points_before"], figures["points_after"]) >= -POINTS
-        )
-        found.append({**asdict(row), **figures, "holds": holds})
+    for name, row, alone, seconds, load in runs:
+        figures: dict[str, Any] = {"step_ratio": None, "points_before": None, "points_after": None, "holds": False}
+        if _is_whole(row) and good:
+            figures["points_before"] = 100 * float(np.min(np.sort(row.accuracies) - before))
+            figures["points_after"] = 100 * (min(row.consensus) - after)
+        if _is_whole(row) and _is_whole(alone):
+            figures["step_ratio"] = statistics.mean(row.step_seconds) / statistics.mean(alone.step_seconds)
+            figures["holds"] = (
+                row.steps == steps
+                and figures["step_ratio"] <= STEP_RATIO
+                and min(figures["points_before"], figures["points_after"]) >= -POINTS
+            )
+        both = {"with": asdict(row), "without": asdict(alone)}
+        found.append({"case": name, "seconds": seconds, "load": load, **both, **figures})
     return found
 
 
-def _step(row: Row) -> float:
-    return statistics.mean(row.step_seconds)
+def _is_whole(row: Row) -> bool:
+    """Whether all honest nodes have ended well, with steps that count."""
+    return not row.ended and len(row.accuracies) == len(row.step_seconds) == len(HONEST)
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
     """The table, and below it what failed."""
     console = output()
-    before = ("ms a step", "ratio", "lowest before", "points", "lowest after", "points", "merges", "load")
-    made = table("faulty nodes", "steps", *before, "", left=("faulty nodes", ""))
+    columns = (
+        "ms a step",
+        "without",
+        "ratio",
+        "lowest before",
+        "without",
+        "points",
+        "lowest after",
+        "without",
+        "points",
+    )
+    made = table("faulty nodes", "steps", *columns, "merges", "without", "load", "", left=("faulty nodes", ""))
     for row in rows:
-        made.add_row(
-            row["case"] or "none",
-            str(row["steps"]),
-            " ".join(f"{1000 * seconds:.1f}" for seconds in row["step_seconds"]),
-            _number(row["step_ratio"], ".3f"),
-            _number(min(row["accuracies"], default=None), ".4f"),
-            _number(row["points_before"], "+.2f"),
-            _number(min(row["consensus"], default=None), ".4f"),
-            _number(row["points_after"], "+.2f"),
-            str(row["merges"]),
-            f"{row['load']:.1f}",
-            "holds" if row["holds"] else "does not hold",
-        )
+        ours, theirs = row["with"], row["without"]
+        cells = [_milliseconds(ours), _milliseconds(theirs), _number(row["step_ratio"], ".3f")]
+        for name, points in (("accuracies", "points_before"), ("consensus", "points_after")):
+            cells += [_number(min(each[name], default=None), ".4f") for each in (ours, theirs)]
+            cells.append(_number(row[points], "+.2f"))
+        cells += [str(ours["merges"]), str(theirs["merges"]), f"{row['load']:.1f}"]
+        made.add_row(row["case"], str(ours["steps"]), *cells, "holds" if row["holds"] else "does not hold")
     console.print(made)
     for row in rows:
-        name = row["case"] or "none"
-        failed = ", ".join(f"{code} {count}" for code, count in row["failures"].items())
-        console.print(f"{name}: {failed or 'no'} failures; {row['seconds']:.0f} s")
-        if row["merged"]:
-            console.print(f"{name}: {' and '.join(row['merged'])} in somebody's final merge")
-        for node, how in row["ended"].items():
-            console.print(f"{name}: {node} ended with {how}")
+        failed = ", ".join(f"{code} {count}" for code, count in row["with"]["failures"].items())
+        console.print(f"{row['case']}: {failed or 'no'} failures; {row['seconds']:.0f} s")
+        if row["with"]["merged"]:
+            console.print(f"{row['case']}: {' and '.join(row['with']['merged'])} in somebody's final merge")
+        for which in ("with", "without"):
+            for node, how in row[which]["ended"].items():
+                console.print(f"{row['case']}: {node} ({which} faulty nodes) ended with {how}")
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    return _number(1000 * statistics.mean(row["step_seconds"]) if row["step_seconds"] else None, ".1f")
 
 
 def _number(value: float | None, form: str) -> str:

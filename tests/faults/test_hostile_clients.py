@@ -162,14 +162,14 @@ def test_endless_message_ends_the_server_at_most_and_the_next_one_serves_the_sam
             assert version_of(running.address, SPEC) == 1
 
             def watch() -> None:
-                # Others ask meanwhile, and may be those for whom there is no memory.
-                is_serving(running.address, 0.0)
+                # Somebody else, for whom there may be no memory.
+                other.ask(StatusRequest(), "other")
                 with contextlib.suppress(OSError, LookupError):
                     peaks.append(memory_mib(running.process.pid))
 
-            assert flood(running.address, body_nbytes, 1024 * MIB, watch) < 400 * MIB
+            with contextlib.closing(BarePeer(running.address)) as other:
+                assert flood(running.address, body_nbytes, 1024 * MIB, watch) < 400 * MIB
             if running.process.poll() is None:
-                watch()
                 # It goes on, or is about to end.
                 assert wait_until(lambda: running.process.poll() is not None or is_serving(running.address), WAIT)
             assert running.process.poll() in (None, -signal.SIGABRT)
@@ -178,10 +178,10 @@ def test_endless_message_ends_the_server_at_most_and_the_next_one_serves_the_sam
     assert max(peaks) <= PEAK_MIB
 
 
-def is_serving(address: str, seconds: float = 3.0) -> bool:
+def is_serving(address: str) -> bool:
     """Whether a server tells how it is."""
     with requester_of("observer") as requester, contextlib.suppress(PeerError):
-        requester.ask(address, StatusRequest(), seconds)
+        requester.ask(address, StatusRequest(), 3.0)
         return True
     return False
 

@@ -27,7 +27,7 @@ EVERY = 0.3
 BUSY_SECONDS = 10.0
 """By how much more a checkpoint may be older on a machine that does many other things: it is written in spare time."""
 
-WITHIN_SECONDS = 2.0
+WITHIN_SECONDS = 1.0
 """A kill comes within so many seconds after the last one has been recovered from."""
 
 Recovery = Callable[[], None]

@@ -140,24 +140,16 @@ def test_a_killed_server_is_started_again_and_a_killed_trainer_goes_on_from_its_
     assert summary["test_accuracy"] > 0.9
 
 
-def test_a_supervisor_killed_takes_both_its_children_with_it_and_the_next_start_goes_on(tmp_path):
-    lab = make_lab(tmp_path, 1, train=ENDLESS, **FREQUENT)
+def test_a_supervisor_killed_takes_both_its_children_with_it(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS)
     with node(lab, None) as started:
-        assert wait_until(lambda: lab.has_reached("node1", 1) and lab.checkpoints("node1"), START_SECONDS)
+        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
         children = started.children()
         assert set(children) == {"server", "trainer"}
         started.signal(signal.SIGKILL)
         started.wait()
         assert wait_until(lambda: not any(is_running(pid) for pid in children.values()), 10.0)
     assert wait_until(lambda: lab.port_is_free("node1"), 10.0)
-    saved = max(lab.checkpoints("node1"))
-    with node(lab, None) as again:
-        assert wait_until(lambda: lab.has_reached("node1", saved + 1), START_SECONDS)
-        again.signal(signal.SIGTERM)
-        assert again.wait() == 0
-    assert "going on with the run there" in again.said()
-    assert f"going on from step-{saved:09d}.ckpt, saved at step {saved}" in lab.log("node1")
-    assert lab.summary("node1")["state"] == "stopped" and lab.summary("node1")["steps"] > saved
 
 
 def test_ctrl_c_once_finishes_the_step_and_leaves_a_summary_and_a_model(tmp_path):

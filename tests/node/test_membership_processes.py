@@ -117,6 +117,7 @@ def acquaintance(folder: Path) -> Iterator[tuple[str, MemberView]]:
         os.close(store)
 
 
+@pytest.mark.slow
 def test_the_second_of_two_nodes_with_one_name_ends_and_takes_the_name_when_the_first_is_dead(tmp_path):
     with acquaintance(tmp_path) as (address, view):
 

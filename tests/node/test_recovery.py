@@ -141,6 +141,7 @@ def model(input_shape, classes):
 """Once in each pass a sample comes that is finite itself, and makes the loss and the weights anything but that."""
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_the_last_checkpoint(tmp_path):
     (tmp_path / "hurt.py").write_text(HURT)
     lab = make_lab(
@@ -186,6 +187,7 @@ def test_a_node_without_a_terminal_whose_peers_are_all_dead_trains_through_a_ful
     assert sorted(summary["final_merge"]["missing"]) == ["node2", "node3"] and summary["test_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_model_that_memory_has_no_room_for_ends_the_node_with_the_figures(tmp_path):
     lab = make_lab(tmp_path, 1, model={"name": "mlp"}, train=ENDLESS)
     # The store is a file without a name, and this machine gives no file more than 4 MiB.
@@ -219,6 +221,7 @@ def test_a_trainer_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_pat
     assert [path.name for path in folder.iterdir() if not path.name.endswith(".ckpt")] == []
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_one_interval_more_and_is_kept_aside(tmp_path):
     lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, **FREQUENT)
     with training(lab, "node1") as started:

@@ -54,7 +54,7 @@ def seeds(count: int) -> list[int]:
     return [int(SEED)] if SEED else list(range(count))
 
 
-@pytest.mark.parametrize("seed", seeds(30))
+@pytest.mark.parametrize("seed", seeds(25))
 def test_whatever_happens_nodes_train_on_take_what_was_published_and_come_together_again(seed: int) -> None:
     check(seed, SMALL)
 
