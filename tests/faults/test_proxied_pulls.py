@@ -22,8 +22,9 @@ from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.spec import SHARD_ELEMENTS
 from p2pdl.transport.zeromq import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, ZmqClient
 from p2pdl.types import Float32Vector, Indices
+from tests.faults.hostile import WAIT
 from tests.processes import ServerProcess, server, wait_until
-from tests.puller.pulling import WAIT, requester_of
+from tests.puller.pulling import requester_of
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
 from tools.faults import HALF_OPEN, FaultProxy, Faults, Way
 
@@ -39,7 +40,7 @@ SETTINGS = PullSettings(timeout=TIMEOUT, request_timeout=REQUEST_TIMEOUT, range_
 PATIENT = PullSettings(timeout=WAIT, request_timeout=WAIT, range_shards=1)
 """For what comes, however busy the machine is."""
 
-GRACE = 3.0
+GRACE = 10.0
 """Seconds by which a busy machine may be late."""
 
 HEARTBEAT_SECONDS = (HEARTBEAT_MS + HEARTBEAT_TIMEOUT_MS) / 1000
@@ -222,9 +223,9 @@ def test_half_open_connection_that_is_left_alone_is_dropped_by_heartbeats_at_bot
         connected = descriptors(pid)
         line.proxy.change(HALF_OPEN)
         # Nobody asks for anything; a puller that has dropped its connection makes a new one, which the proxy counts.
-        assert wait_until(lambda: line.proxy.counters().accepted >= 2, 2 * HEARTBEAT_SECONDS)
+        assert wait_until(lambda: line.proxy.counters().accepted >= 2, 4 * HEARTBEAT_SECONDS)
         line.proxy.change(Faults(refuse=True))
-        assert wait_until(lambda: descriptors(pid) == connected - 1, 2 * HEARTBEAT_SECONDS)
+        assert wait_until(lambda: descriptors(pid) == connected - 1, 4 * HEARTBEAT_SECONDS)
         line.proxy.heal()
         line.pull_well()
 
@@ -290,7 +291,7 @@ def test_puller_in_the_background_says_how_each_pull_ended_and_the_trainer_waits
             line.inbox.expect(None)
             settings = PATIENT if faults in (Faults(), DAMAGED) else SETTINGS
             puller.start(PullOrder("alpha", line.proxy.address, line.inbox.accept, settings))
-            assert wait_until(is_there, 2 * WAIT)
+            assert wait_until(is_there, WAIT)
     assert [line.code(outcome) for outcome in outcomes] == ["timeout", "", "digest", "timeout", ""]
     np.testing.assert_array_equal(line.inbox.vector, line.vector)
     assert longest < 1.0

@@ -31,11 +31,11 @@ SPEC = dense_spec(SHARDS * SHARD_ELEMENTS)
 PEAK_MIB = 300.0
 """What a server may ever have resident, whatever is done to it."""
 
-DEADLINE = FIRST_REQUEST_TIMEOUT
+DEADLINE = 2 * FIRST_REQUEST_TIMEOUT
 """Seconds within which a good client gets a whole model from a server under attack: those after which a node that
-knows nothing of its link yet would give up."""
+knows nothing of its link yet would give up for the second time. Less than one is usual."""
 
-PATIENCE = PullSettings(timeout=6.0, request_timeout=3.0)
+PATIENCE = PullSettings(timeout=10.0, request_timeout=5.0)
 """A pull that fails is begun again, as nodes do it."""
 
 

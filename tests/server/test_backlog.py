@@ -113,6 +113,6 @@ def test_hoarded_replies_are_dropped_with_their_connections_and_others_get_their
         assert not wait_until(lambda: served.resets, 0.5)
         served.let_pass(HOARDED_SECONDS + 1.0)
         assert wait_until(lambda: served.resets == 1, WAIT)
-        assert wait_until(lambda: code("int8") == "", 2 * WAIT)
+        assert wait_until(lambda: code("int8") == "", 3 * WAIT)
         assert served.is_running and served.resets == 1
     assert caplog.text.count("hold the memory of all encoded replies; dropping all connections") == 1
