@@ -14,7 +14,7 @@ import pytest
 
 from p2pdl.errors import PeerError
 from p2pdl.protocol.messages import Envelope, StatusRequest
-from p2pdl.transport.zeromq import SERVER_QUEUE
+from p2pdl.transport.zeromq import WIDEST_WINDOW
 from p2pdl.wire import HEADER_LIMIT, encode
 from tests.faults.hostile import LONG, MORE, SIGNATURE, WAIT, BareConnection, BarePeer, frame, handshake
 from tests.faults.victim import PEAK_MIB, SPEC, Victim, good_client, victim
@@ -242,7 +242,7 @@ def test_readers_that_ask_for_hundreds_of_replies_and_never_read_take_no_memory(
 
 
 class Hoard:
-    """Ever more readers, each of which asks for as many encoded replies as a server keeps for one connection.
+    """Ever more readers, each of which asks for as many encoded replies as it may have in flight.
 
     Args:
         attacked: Whom they ask.
@@ -259,7 +259,7 @@ class Hoard:
         if now >= self._grows_at:
             self._grows_at = now + 0.3
             self._readers.append(SlowReader(self._attacked, "bfloat16", f"slow-{len(self._readers)}"))
-            assert self._readers[-1].ask_for_everything(SERVER_QUEUE)
+            assert self._readers[-1].ask_for_everything(WIDEST_WINDOW)
 
     def close(self) -> None:
         for reader in self._readers:
@@ -273,7 +273,7 @@ def test_encoded_replies_that_nobody_reads_are_bounded_and_others_get_what_needs
 
         def is_at_its_limit() -> bool:
             hoard.grow()
-            return int(attacked.figures().get("refused_busy") or 0) >= 2 * SERVER_QUEUE
+            return int(attacked.figures().get("refused_busy") or 0) >= 2 * WIDEST_WINDOW
 
         assert wait_until(is_at_its_limit, WAIT)
         assert memory_mib(attacked.pid, "RssAnon") < before + 96 + 30
