@@ -122,7 +122,7 @@ def test_one_core_gives_every_node_one_thread(up: Up, passed_on: list[str], monk
 
 def test_only_nodes_of_this_machine_are_run(up: Up, tmp_path: Path) -> None:
     far = "- {name: far, address: '192.0.2.1:7101', bind: '0.0.0.0:7101'}"
-    result = up("--json", more=f"  {far}\n")
+    result = up("--json", more=f"  {far}\nsecurity: none\n")
     assert [node["node"] for node in json.loads(result.stdout)["nodes"]] == ["node1", "node2"]
 
 
