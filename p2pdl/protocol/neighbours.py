@@ -29,8 +29,8 @@ SHORTEST_PAUSE = 0.01
 TRANSIENT_PAUSES = {"busy": 0.05, "version-gone": 0.5, "not-trained-yet": 0.5, "not-ready": 0.5, "newcomer": 2.0}
 """Longest pauses in seconds after refusals of a healthy peer, by code: they do not grow.
 
-A peer that serves somebody else is asked again soon, after about the time of a pull in a fast network; one that has only
-just begun not quite so soon.
+A peer that serves somebody else is asked again soon, after about the time of a pull in a fast network; one that has
+only just begun not quite so soon.
 """
 
 
