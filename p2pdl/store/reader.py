@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -82,11 +83,11 @@ class StoreReader:
 
         Returns:
             The version, its vector read-only; None if there is none, or the writer was always faster, or as many
-            versions as may be are in use.
+            versions as may be are in use, or connections have taken every descriptor that mapping the weights needs.
         """
         for _ in range(ATTEMPTS):
             newest = self._header[Word.NEWEST] if self.is_ready else 0
-            if not newest:
+            if not newest or (store := self._mapped()) is None:
                 return None
             slot = newest % SLOTS
             used = self._used()
@@ -96,7 +97,7 @@ class StoreReader:
             self._header[Word.LEASED + slot] = 1
             # Still the newest, after it has been leased: the writer has not begun to write over it, and will not.
             if self._header[Word.NEWEST] == newest:
-                return self._snapshot(slot, newest // SLOTS, used.get(slot))
+                return self._snapshot(store, slot, newest // SLOTS, used.get(slot))
             if slot not in used:
                 self._header[Word.LEASED + slot] = 0
         return None
@@ -129,15 +130,27 @@ class StoreReader:
             del self._leases[slot]
         return used
 
-    def _snapshot(self, slot: int, version: int, vector: Float32Vector | None) -> Snapshot | None:
-        layout = Layout(self._header[Word.ELEMENTS], self._header[Word.SPEC_BYTES])
+    def _layout(self) -> Layout:
+        return Layout(self._header[Word.ELEMENTS], self._header[Word.SPEC_BYTES])
+
+    def _mapped(self) -> mmap.mmap | None:
+        """The whole store, mapped when it is first read."""
         if self._store is None:
-            self._store = mmap.mmap(self._descriptor, layout.total_bytes, prot=mmap.PROT_READ)
+            try:
+                self._store = mmap.mmap(self._descriptor, self._layout().total_bytes, prot=mmap.PROT_READ)
+            except OSError as error:
+                # Python's mmap duplicates the descriptor, and strangers' connections may have taken the last one.
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+        return self._store
+
+    def _snapshot(self, store: mmap.mmap, slot: int, version: int, vector: Float32Vector | None) -> Snapshot | None:
+        layout = self._layout()
         if vector is None:
             # Slices refer to this array and not to the memory below it: when it has gone, they all have.
-            vector = np.frombuffer(self._store, np.float32, layout.elements, layout.slot_offset(slot))
+            vector = np.frombuffer(store, np.float32, layout.elements, layout.slot_offset(slot))
             self._leases[slot] = weakref.ref(vector)
-        digests = np.frombuffer(self._store, np.uint64, layout.shards, layout.digests_offset(slot)).tolist()
+        digests = np.frombuffer(store, np.uint64, layout.shards, layout.digests_offset(slot)).tolist()
         first = (SLOT_HEADER_OFFSET + slot * SLOT_HEADER_BYTES) // 8
         words = list(self._header[first : first + len(SlotWord)])
         if words[SlotWord.VERSION] != version or combine_digests(digests) != words[SlotWord.DIGEST]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import resource
 from collections.abc import Iterator
 
 import numpy as np
@@ -304,3 +305,26 @@ def test_publish_of_finite_weights_whose_sum_is_not_is_no_divergence() -> None:
     spec = dense_spec(1000)
     with new_store() as descriptor, writing(descriptor, spec) as writer:
         assert publish(writer, np.full(spec.size, 3e38, np.float32)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="elsewhere a limit of descriptors counts otherwise")
+def test_load_finds_nothing_while_there_is_no_descriptor_to_map_the_weights_with() -> None:
+    spec = dense_spec(1000)
+    vector = random_vector(spec.size)
+    with new_store() as descriptor, writing(descriptor, spec) as writer:
+        reader = StoreReader(descriptor)
+        publish(writer, vector)
+        lowest_free = os.dup(descriptor)
+        os.close(lowest_free)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                os.dup(descriptor)
+            assert reader.load() is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        snapshot = reader.load()
+        assert snapshot is not None
+        np.testing.assert_array_equal(snapshot.vector, vector)
+        reader.close()
