@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from p2pdl.errors import EXIT_USAGE, StartupError
 from p2pdl.keys import AllowedKey, AllowList, allow, read_allowed, read_secret, secret_path, write_secret
 from p2pdl.keys import files as key_files
+from tests.processes import no_descriptor_left
 
 A, B, C = ("a1" * 32, "b2" * 32, "c3" * 32)
 
@@ -334,3 +335,13 @@ def test_list_that_breaks_is_said_once_and_stays_as_it_was(folder: Path) -> None
         allowed.reload()
     path.chmod(0o644)
     assert allowed.reload()
+
+
+def test_list_that_cannot_be_opened_for_a_while_is_followed_then(folder: Path) -> None:
+    allowed = AllowList(folder)
+    (folder / "allowed").write_text(f"beta public {B}\n")
+    with no_descriptor_left():
+        with pytest.raises(StartupError):
+            allowed.reload()
+        assert not allowed.reload()
+    assert allowed.reload() and allowed.node_keys == {"beta": B}

@@ -55,7 +55,7 @@ class AllowList:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._stamp = _stamp(folder / ALLOWED_FILE)
+        self._stamp = self._unusable = _stamp(folder / ALLOWED_FILE)
         self._entries = read_allowed(folder)
         self._node_keys = self._keys_of_nodes()
 
@@ -81,8 +81,15 @@ class AllowList:
         stamp = _stamp(self._folder / ALLOWED_FILE)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
-        self._entries = read_allowed(self._folder)
+        try:
+            self._entries = read_allowed(self._folder)
+        except StartupError:
+            # Tried again all the same: a process whose descriptors strangers hold cannot open the file for a while.
+            if stamp == self._unusable:
+                return False
+            self._unusable = stamp
+            raise
+        self._stamp = self._unusable = stamp
         current = self._keys_of_nodes()
         self._node_keys.update(current)
         for name in self._node_keys.keys() - current.keys():

@@ -149,11 +149,13 @@ class ZmqClient:
             socket.ipv6 = "[" in address
             if self._identity and server_key:
                 protect_client(socket, self._identity, server_key)
-            watch = ConnectionWatch(socket, bool(server_key), CONNECT_TIMEOUT_MS / 1000, time.monotonic())
+            watch: ConnectionWatch | None = None
             try:
+                watch = ConnectionWatch(socket, bool(server_key), CONNECT_TIMEOUT_MS / 1000, time.monotonic())
                 socket.connect(f"tcp://{address}")
             except zmq.ZMQError:
-                watch.close()
+                if watch is not None:
+                    watch.close()
                 socket.close(linger=0)
                 raise
             self._sockets[address] = socket

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import resource
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +17,7 @@ from p2pdl.store.layout import LEASES, SLOTS, Word
 from p2pdl.store.reader import StoreReader
 from p2pdl.store.writer import StoreWriter
 from p2pdl.types import Float32Vector
+from tests.processes import no_descriptor_left
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
 
 
@@ -307,23 +307,14 @@ def test_publish_of_finite_weights_whose_sum_is_not_is_no_divergence() -> None:
         assert publish(writer, np.full(spec.size, 3e38, np.float32)) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="elsewhere a limit of descriptors counts otherwise")
 def test_load_finds_nothing_while_there_is_no_descriptor_to_map_the_weights_with() -> None:
     spec = dense_spec(1000)
     vector = random_vector(spec.size)
     with new_store() as descriptor, writing(descriptor, spec) as writer:
         reader = StoreReader(descriptor)
         publish(writer, vector)
-        lowest_free = os.dup(descriptor)
-        os.close(lowest_free)
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
-        try:
-            with pytest.raises(OSError, match="Too many open files"):
-                os.dup(descriptor)
+        with no_descriptor_left():
             assert reader.load() is None
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         snapshot = reader.load()
         assert snapshot is not None
         np.testing.assert_array_equal(snapshot.vector, vector)
