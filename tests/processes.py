@@ -154,7 +154,6 @@ def server(
         [sys.executable, "-m", "p2pdl.server", settings.to_argument()],
         pass_fds=(store, lifeline, ready),
         stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         cwd=ROOT,
     )
     os.close(lifeline)

@@ -129,7 +129,7 @@ def test_ctrl_c_stops_a_cluster_in_training_and_leaves_its_summaries(tmp_path: P
     assert all((tmp_path / "runs" / "lab" / name / "model.keras").exists() for name in ("node1", "node2"))
 
 
-@pytest.mark.parametrize("how", ["killed", "interrupted twice"])
+@pytest.mark.parametrize("how", [pytest.param("killed", marks=pytest.mark.slow), "interrupted twice"])
 def test_cluster_that_ends_at_once_leaves_no_process(tmp_path: Path, how: str) -> None:
     file = write_configuration(tmp_path, nodes=2)
     with up(file, "--set", "train.steps=1000000") as process:

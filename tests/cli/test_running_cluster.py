@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from p2pdl.cli import program
@@ -39,6 +40,7 @@ def row_of(lab: Lab, peer: str) -> dict[str, Any]:
     return next((row for row in status_of_first(lab).get("peers", ()) if row["name"] == peer), {})
 
 
+@pytest.mark.slow
 def test_status_and_check_see_a_running_cluster(tmp_path: Path) -> None:
     lab = make_lab(tmp_path, 2, train={"steps": 10_000_000}, checkpoint={"every": 0})
     with node(lab, "node1"):

@@ -215,6 +215,7 @@ def test_black_hole_ends_the_pull_in_time_and_the_next_one_has_a_connection_of_i
     line.pull_well()
 
 
+@pytest.mark.slow
 def test_half_open_connection_that_is_left_alone_is_dropped_by_heartbeats_at_both_ends() -> None:
     # A server of its own: to others, connections of earlier tests may still be open.
     with served() as (running, vector), line_to(running, vector) as line:

@@ -203,6 +203,7 @@ def leaves_nothing_behind(lab: Lab, name: str) -> None:
     assert lab.port_is_free(name)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kills_at_a_few_random_moments_cost_no_more_than_a_checkpoint_interval(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path, 3)

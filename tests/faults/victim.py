@@ -101,7 +101,7 @@ def victim(log: Path | str = "") -> Iterator[Victim]:
             assert running.ready == ""
             attacked = Victim(running, vector, writer.incarnation)
             yield attacked
-            assert attacked.is_same_process()
+            assert running.process.poll() is None
             assert attacked.peak_mib() <= PEAK_MIB
             with good_client(attacked) as client:
                 client.wait_for_one_more()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 import numpy as np
+import pytest
 import zmq
 
 from p2pdl.spec import WeightSpec
@@ -198,6 +199,7 @@ def test_a_node_that_dies_in_mid_run_costs_the_others_no_step_and_is_named_at_th
     assert lab.summary("node1")["test_accuracy"] == lab.summary("node2")["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_stopped_and_goes_on_costs_the_other_nothing(tmp_path):
     lab = make_lab(tmp_path, 2, train={"steps": 8000, "batch_size": 32}, gossip={**QUICK, "linger": 30.0})
     with node(lab, "node1") as first, node(lab, "node2") as second:
@@ -215,6 +217,7 @@ def test_a_peer_that_is_stopped_and_goes_on_costs_the_other_nothing(tmp_path):
     assert lab.summary("node1")["final_merge"]["nodes"] == ["node1", "node2"]
 
 
+@pytest.mark.slow
 def test_a_node_started_late_takes_a_peers_weights_and_catches_up(tmp_path):
     lab = make_lab(tmp_path, 2, train={"steps": 3000, "batch_size": 32}, gossip={**QUICK, "linger": 60.0})
     with node(lab, "node1") as first:

@@ -62,6 +62,7 @@ def loss(lab: Lab) -> float:
     return math.inf if status is None or status.loss is None else status.loss
 
 
+@pytest.mark.slow
 def test_node_with_no_peer_but_bad_ones_learns_and_leaves_them_alone(tmp_path):
     gossip = {"start_wait": 1.0, "linger": 2.0, "request_timeout": 1.0, "contribution": "measured"}
     lab = make_lab(tmp_path, 4, train={"steps": 10_000_000, "batch_size": 32}, gossip=gossip)

@@ -94,6 +94,7 @@ def test_a_killed_server_is_back_with_the_same_weights_and_a_stopped_trainer_is_
     assert lab.summary("node1")["trainer_restarts"] == 0
 
 
+@pytest.mark.slow
 def test_a_trainer_killed_in_the_midst_of_a_publication_leaves_the_version_before(tmp_path):
     lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, **FREQUENT)
     with node(lab, "node1", P2PDL_FAILPOINTS="store.half-published=kill*200") as started:

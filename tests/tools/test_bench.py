@@ -50,6 +50,7 @@ def check(row: dict) -> None:
     assert row["reference"] and row["what"] and row["unit"]
 
 
+@pytest.mark.slow
 def test_one_row_of_each_quick_kind_runs_end_to_end() -> None:
     names = (
         "pull-4",
