@@ -14,7 +14,7 @@ from tests.processes import ROOT
 
 ROWS = (
     ("p2pdl", "errors", "spec", "clock", "types", "_version"),
-    ("topology", "merge", "partition", "codec"),
+    ("topology", "merge", "partition", "codec", "synchronisation", "aggregation", "sparsifier"),
     ("protocol",),
     ("failpoints",),
     ("wire", "transport", "keys", "store", "checkpoint", "lifeline"),
@@ -28,11 +28,16 @@ ROWS = (
 A room imports from itself and from the rows above it; the vocabulary, row 0, is one room of several files.
 """
 
-NEIGHBOURS = {("transport", "wire"), ("transport", "keys"), ("node", "config"), ("__main__", "cli")}
-"""Rooms of one row of which the first may import the second: frame limits, the list of keys, a node's settings,
-`python -m p2pdl`."""
+NEIGHBOURS = {
+    *(("sparsifier", "codec"), ("transport", "wire"), ("transport", "keys"), ("node", "config"), ("__main__", "cli")),
+}
+"""Rooms of one row of which the first may import the second: how entries travel, frame limits, the list of keys, a
+node's settings, `python -m p2pdl`."""
 
-PURE = {"errors", "spec", "clock", "types", "topology", "merge", "partition", "codec", "protocol"}
+PURE = {
+    *("errors", "spec", "clock", "types", "protocol"),
+    *("topology", "merge", "partition", "codec", "synchronisation", "aggregation", "sparsifier"),
+}
 """Rooms that neither do input or output nor draw on global chance; `clock` alone knows the time."""
 
 IMPURE_LIBRARIES = {"asyncio", "logging", "os", "random", "select", "socket", "subprocess", "threading", "time"}

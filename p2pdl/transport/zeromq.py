@@ -205,6 +205,9 @@ class ZmqServer:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator = Authenticator(self._context, door.is_allowed) if door else None
         self._socket = self._made_socket()
+        # The first frame that is sent without a copy makes a thread of pyzmq's, with a context that ends the process
+        # where strangers have taken the descriptors it needs: make it before anybody can connect.
+        zmq.Frame(bytes(zmq.COPY_THRESHOLD), copy=False)
         try:
             self._socket.bind(f"tcp://{address}")
         except zmq.ZMQError as error:
