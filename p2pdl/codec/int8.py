@@ -25,6 +25,12 @@ LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / LEVELS, np.float32(0.0))
 """Above it 127 steps would overflow."""
 
 
+_PIECE = 64 * BLOCK
+"""Values worked on at a time (64 KiB), which stay in the cache from one pass to the next."""
+
+_ODD = np.uint16(1)
+
+
 class Int8:
     """A little over 1 byte an element; the scales come first, as little-endian float32, then the levels.
 
@@ -43,16 +49,14 @@ class Int8:
         """
         payload = np.empty(self.max_nbytes(values.size), np.uint8)
         scales, levels = _parts(payload, values.size)
+        chance = np.random.SFC64(seed)
+        steps = np.empty(min(values.size, _PIECE), np.float32)
         with np.errstate(all="ignore"):
-            steps = np.abs(values)
-            greatest = _greatest(steps)
-            require_finite(greatest)
-            scales[:] = _scales(greatest)
-            by_block(np.divide, values, scales, steps)
-            steps += _dither(values.size, seed)
-            # A quotient is at most 127 + 2^-17 and u at most 1 - 2^-16, so no level can be beyond 127.
-            np.floor(steps, out=steps)
-            np.copyto(levels, steps, casting="unsafe")
+            for start in range(0, values.size, _PIECE):
+                piece = slice(start, min(start + _PIECE, values.size))
+                blocks = slice(start // BLOCK, blocks_in(piece.stop))
+                _levels(values[piece], scales[blocks], chance, steps[: piece.stop - start])
+                np.copyto(levels[piece], steps[: piece.stop - start], casting="unsafe")
         return payload
 
     def decode(self, payload: Payload, out: Float32Vector) -> Float32Vector:
@@ -105,8 +109,21 @@ def _scales(greatest: Float32Vector) -> Float32Vector:
     return scales
 
 
-def _dither(size: int, seed: int) -> Float32Vector:
+def _levels(values: Float32Vector, scales: Float32Vector, chance: np.random.SFC64, levels: Float32Vector) -> None:
+    """The scale of each block and the level of each value, written into `scales` and `levels`."""
+    np.abs(values, out=levels)
+    greatest = _greatest(levels)
+    require_finite(greatest)
+    scales[:] = _scales(greatest)
+    # A product takes a quarter of the time of a quotient, and may be beyond 127 by its rounding.
+    by_block(np.multiply, values, np.float32(1.0) / scales, levels)
+    np.clip(levels, -LEVELS, LEVELS, out=levels)
+    levels += _dither(values.size, chance)
+    np.floor(levels, out=levels)
+
+
+def _dither(size: int, chance: np.random.SFC64) -> Float32Vector:
     """Uniform odd multiples of 2^-16 between 0 and 1: symmetric around one half, and cheap."""
-    random = np.random.SFC64(seed).random_raw(-(-size // 4)).astype("<u8", copy=False).view("<u2")[:size]
-    dither: Float32Vector = np.multiply(random | np.uint16(1), np.float32(2.0**-16), dtype=np.float32)
+    dither = (chance.random_raw(-(-size // 4)).astype("<u8", copy=False).view("<u2")[:size] | _ODD).astype(np.float32)
+    dither *= np.float32(2.0**-16)
     return dither
