@@ -25,8 +25,8 @@ LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / LEVELS, np.float32(0.0))
 """Above it 127 steps would overflow."""
 
 
-_PIECE = 64 * BLOCK
-"""Values worked on at a time (64 KiB), which stay in the cache from one pass to the next."""
+_PIECE = 256 * BLOCK
+"""Values worked on at a time (256 KiB), which stay in the cache from one pass to the next."""
 
 _ODD = np.uint16(1)
 
@@ -50,13 +50,16 @@ class Int8:
         payload = np.empty(self.max_nbytes(values.size), np.uint8)
         scales, levels = _parts(payload, values.size)
         chance = np.random.SFC64(seed)
-        steps = np.empty(min(values.size, _PIECE), np.float32)
+        steps, dither = np.empty((2, min(values.size, _PIECE)), np.float32)
         with np.errstate(all="ignore"):
             for start in range(0, values.size, _PIECE):
                 piece = slice(start, min(start + _PIECE, values.size))
                 blocks = slice(start // BLOCK, blocks_in(piece.stop))
-                _levels(values[piece], scales[blocks], chance, steps[: piece.stop - start])
-                np.copyto(levels[piece], steps[: piece.stop - start], casting="unsafe")
+                size = piece.stop - start
+                _to_steps(values[piece], scales[blocks], steps[:size])
+                steps[:size] += _dither(chance, dither[:size])
+                np.floor(steps[:size], out=steps[:size])
+                np.copyto(levels[piece], steps[:size], casting="unsafe")
         return payload
 
     def decode(self, payload: Payload, out: Float32Vector) -> Float32Vector:
@@ -109,21 +112,20 @@ def _scales(greatest: Float32Vector) -> Float32Vector:
     return scales
 
 
-def _levels(values: Float32Vector, scales: Float32Vector, chance: np.random.SFC64, levels: Float32Vector) -> None:
-    """The scale of each block and the level of each value, written into `scales` and `levels`."""
-    np.abs(values, out=levels)
-    greatest = _greatest(levels)
+def _to_steps(values: Float32Vector, scales: Float32Vector, steps: Float32Vector) -> None:
+    """Write the scale of each block into `scales`, and each value in units of it, 127 at most, into `steps`."""
+    np.abs(values, out=steps)
+    greatest = _greatest(steps)
     require_finite(greatest)
     scales[:] = _scales(greatest)
     # A product takes a quarter of the time of a quotient, and may be beyond 127 by its rounding.
-    by_block(np.multiply, values, np.float32(1.0) / scales, levels)
-    np.clip(levels, -LEVELS, LEVELS, out=levels)
-    levels += _dither(values.size, chance)
-    np.floor(levels, out=levels)
+    by_block(np.multiply, values, np.float32(1.0) / scales, steps)
+    np.clip(steps, -LEVELS, LEVELS, out=steps)
 
 
-def _dither(size: int, chance: np.random.SFC64) -> Float32Vector:
+def _dither(chance: np.random.SFC64, dither: Float32Vector) -> Float32Vector:
     """Uniform odd multiples of 2^-16 between 0 and 1: symmetric around one half, and cheap."""
-    dither = (chance.random_raw(-(-size // 4)).astype("<u8", copy=False).view("<u2")[:size] | _ODD).astype(np.float32)
+    random = chance.random_raw(-(-dither.size // 4)).astype("<u8", copy=False).view("<u2")[: dither.size]
+    np.copyto(dither, random | _ODD)
     dither *= np.float32(2.0**-16)
     return dither
