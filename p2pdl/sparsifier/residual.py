@@ -1,0 +1,79 @@
+"""Error feedback: what is not sent is added to the next gradient.
+
+Seide, Fu, Droppo, Li, Yu, "1-Bit Stochastic Gradient Descent", 2014; Strom, "Scalable Distributed DNN Training Using
+Commodity GPU Cloud Computing", 2015; Stich, Cordonnier, Jaggi, "Sparsified SGD with Memory", 2018, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pdl.codec.finite import is_finite
+from p2pdl.errors import DivergedError
+from p2pdl.types import Float32Vector, Indices
+
+GREATEST = float(np.finfo(np.float32).max)
+"""The greatest float32."""
+
+
+def admit(gradient: Float32Vector, size: int) -> None:
+    """Refuse a gradient that must not get into a residual, where it would stay for good.
+
+    Raises:
+        DivergedError: It is not finite.
+        ValueError: It is no float32 vector of that size.
+    """
+    if gradient.shape != (size,) or gradient.dtype != np.float32:
+        raise ValueError(f"a gradient must be float32 of shape ({size},), not {gradient.dtype} of {gradient.shape}")
+    if not is_finite(gradient):
+        raise DivergedError(
+            "the gradient is not finite: training has diverged; nothing of it was sent",
+            "lower train.optimizer.learning_rate, or check the data for extreme values",
+        )
+
+
+class Residual:
+    """What has not been sent.
+
+    Args:
+        size: Elements of the vector.
+        kept: False if what is not sent is dropped.
+    """
+
+    def __init__(self, size: int, kept: bool) -> None:
+        self.vector: Float32Vector | None = np.zeros(size, np.float32) if kept else None
+
+    @property
+    def view(self) -> Float32Vector | None:
+        """The residual, read only."""
+        if self.vector is None:
+            return None
+        view = self.vector.view()
+        view.flags.writeable = False
+        return view
+
+    def add(self, gradient: Float32Vector, piece: slice) -> Float32Vector:
+        """Add a piece of the gradient; what there is to send of it now.
+
+        Callers ignore overflow: a sum beyond float32 is held at its greatest number.
+        """
+        if self.vector is None:
+            return gradient[piece]
+        waiting = self.vector[piece]
+        waiting += gradient[piece]
+        if not is_finite(waiting):
+            np.clip(waiting, -GREATEST, GREATEST, out=waiting)
+        return waiting
+
+    def peek(self, gradient: Float32Vector, piece: slice) -> Float32Vector:
+        """What `add` would make of some entries, without adding them."""
+        return gradient[piece] if self.vector is None else gradient[piece] + self.vector[piece]
+
+    def waiting(self, gradient: Float32Vector) -> Float32Vector:
+        """What there is to send after all pieces have been added, shape (size,)."""
+        return gradient if self.vector is None else self.vector
+
+    def sent(self, indices: Indices) -> None:
+        """Take out what is sent."""
+        if self.vector is not None:
+            self.vector[indices] = 0.0
