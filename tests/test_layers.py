@@ -29,10 +29,11 @@ A room imports from itself and from the rows above it; the vocabulary, row 0, is
 """
 
 NEIGHBOURS = {
-    *(("sparsifier", "codec"), ("transport", "wire"), ("transport", "keys"), ("node", "config"), ("__main__", "cli")),
+    *(("sparsifier", "codec"), ("checkpoint", "lifeline"), ("transport", "wire"), ("transport", "keys")),
+    *(("node", "config"), ("__main__", "cli")),
 }
-"""Rooms of one row of which the first may import the second: how entries travel, frame limits, the list of keys, a
-node's settings, `python -m p2pdl`."""
+"""Rooms of one row of which the first may import the second: how entries travel, a thread that yields, frame limits,
+the list of keys, a node's settings, `python -m p2pdl`."""
 
 PURE = {
     *("errors", "spec", "clock", "types", "protocol"),

@@ -16,6 +16,7 @@ from p2pdl.config.complaints import Complaint
 from p2pdl.config.exchange import Gossip
 from p2pdl.config.names import ModelName
 from p2pdl.config.sections import Model, Train
+from p2pdl.config.serving import Server
 from p2pdl.config.setting import Section
 from p2pdl.config.source import Location
 from p2pdl.config.texts import nearest
@@ -91,6 +92,7 @@ def cross_checks(draft: Draft) -> Iterator[Complaint]:
     yield from model_arguments(draft.section("model", Model))
     yield from training_length(draft.section("train", Train))
     yield from measured_losses(gossip)
+    yield from roles(draft)
     if draft.sound("gossip", "topology"):
         yield from number_of_peers(gossip, draft)
         yield from graph_and_topology(gossip, draft)
@@ -159,6 +161,39 @@ def measured_losses(gossip: Gossip) -> Iterator[Complaint]:
     if gossip.contribution == "measured" and gossip.merge != "contribution":
         message = f"found `measured`, but `merge: {gossip.merge}` goes by no losses"
         yield ("gossip", "contribution"), message, "write `merge: contribution`, or `contribution: claimed`"
+
+
+def roles(draft: Draft) -> Iterator[Complaint]:
+    """Servers where there can be none, or none where one is needed; an optimizer that no server has."""
+    if not draft.sound("strategy") or not draft.sound("nodes"):
+        return
+    strategy = draft.value.get("strategy", "gossip")
+    servers = [place for place, entry in enumerate(draft.nodes) if entry.get("role") == "server"]
+    if strategy != "parameter-server":
+        for place in servers:
+            message = f"found `server`, and `strategy: {strategy}` has none"
+            yield ("nodes", place, "role"), message, "write `strategy: parameter-server`, or remove the line"
+        return
+    if not servers:
+        message = "found `parameter-server`, and no node is a server"
+        yield ("strategy",), message, "write `role: server` in one entry of `nodes`"
+    elif len(servers) == len(draft.nodes):
+        yield ("nodes",), "has servers only, and nobody who trains", "add a node without `role: server`"
+    yield from server_optimizer(draft.section("server", Server), draft.section("train", Train))
+
+
+def server_optimizer(server: Server, train: Train) -> Iterator[Complaint]:
+    """What the server cannot do in place of the workers."""
+    place = ("worker" if server.policy == "adsp" else "server") if server.optimizer == "auto" else server.optimizer
+    if server.policy == "adsp" and place == "server":
+        message = "found `server`, and `policy: adsp` lets every worker train on its own between two pushes"
+        yield ("server", "optimizer"), message, "write `optimizer: worker`, or `auto`"
+    known = {"momentum", "nesterov"}
+    unknown = sorted(train.optimizer.arguments.keys() - known)
+    if place == "server" and (train.optimizer.name != "sgd" or unknown):
+        found = f"`{train.optimizer.name}`" if train.optimizer.name != "sgd" else f"sgd with `{unknown[0]}`"
+        message = f"found {found}, and a parameter server knows sgd with momentum and nesterov"
+        yield ("train", "optimizer"), message, "write `server: {optimizer: worker}`: then each worker has its own"
 
 
 def number_of_peers(gossip: Gossip, draft: Draft) -> Iterator[Complaint]:

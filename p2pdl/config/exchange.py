@@ -1,4 +1,4 @@
-"""How nodes exchange: the sections `gossip`, `compress`, `server` and `metrics` of the file."""
+"""How nodes exchange: the sections `gossip`, `compress` and `metrics` of the file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from p2pdl.config import texts
-from p2pdl.config.names import CodecName, ContributionName, MaskName, MergeRuleName, TopologyName, ValuesName
+from p2pdl.config.names import (
+    CodecName,
+    ContributionName,
+    MaskName,
+    MergeRuleName,
+    SparsifierName,
+    TopologyName,
+    ValuesName,
+)
 from p2pdl.config.setting import COUNT_LIMIT, Section, setting
 
 Interval = Annotated[tuple[float, float], Field(strict=False), AfterValidator(texts.ordered_interval)]
@@ -219,53 +227,35 @@ class Compress(Section):
         meaning="Share of the entries that `top-k` sends in each pull.",
         trade_off="Small saves bytes; large lets more of each neighbour in.",
     )
+    sparsifier: SparsifierName = setting(
+        "none",
+        meaning="Which entries of its update a worker sends to a parameter server: all with `none`; those of at least "
+        "`threshold`; those of at least their variable's mean magnitude (`mean-threshold`); the greatest share "
+        "`kept` of the model (`top-fraction`) or of each variable (`adacomp`); a share drawn by what has helped "
+        "before (`esgd`). Used with `strategy: parameter-server`.",
+        trade_off="Fewer entries are fewer bytes at the server's end, where all workers' meet; what is not sent waits "
+        "in the worker, but for `mean-threshold`, which drops it, and `esgd`, which lets it fade.",
+    )
+    kept: float = setting(
+        0.01,
+        gt=0,
+        le=1,
+        meaning="Share of the entries that `top-fraction`, `adacomp` and `esgd` send.",
+        trade_off="Small saves bytes; large loses less time between a gradient and its effect.",
+    )
+    threshold: float = setting(
+        0.001,
+        gt=0,
+        le=1e6,
+        meaning="Least magnitude that the sparsifier `threshold` sends.",
+        trade_off="Right for one model and one stage of training only: gradients shrink while it stays.",
+    )
     deflate: bool = setting(
         False,
         meaning="Pack the frames of `float32`, `bfloat16`, `float16` or `int8` without loss (zlib) where that saves "
         "5 % or more.",
         trade_off="Saves 5 to 25 % of the bytes for about 15 ms of both processors for each MB: it pays below some "
         "50 Mbit/s.",
-    )
-
-
-class Server(Section):
-    """What a node's server process grants to those that pull from it."""
-
-    uploads: int = setting(
-        1,
-        ge=1,
-        le=64,
-        unit="pulls",
-        meaning="Pulls served at one time; others are told to ask again, and meanwhile ask another node.",
-        trade_off="1 lets each pull have the whole link and end early; more serves several slow pullers side by side.",
-    )
-    copies: int = setting(
-        8,
-        ge=0,
-        le=1024,
-        unit="copies",
-        meaning="Copies of the model kept for pullers with `mean-threshold` or `top-k`, one each; those used least "
-        "recently make room.",
-        trade_off="A puller whose copy has gone gets the whole model once more; each copy takes the memory of a model.",
-    )
-    copies_memory: int = setting(
-        1024,
-        ge=0,
-        le=1048576,
-        unit="MiB",
-        meaning="Memory of these copies in all, at most.",
-        trade_off="As `copies`.",
-    )
-    memory: int = setting(
-        192,
-        ge=64,
-        le=1048576,
-        unit="MiB",
-        meaning="Memory that others can make the server process take, beside itself and the copies: messages that do "
-        "not end, replies that nobody reads. What needs more is refused or cut off; where that is not enough, the "
-        "process ends and is started again. Linux only.",
-        trade_off="Small protects the machine; large serves many slow pullers with large ranges at one time. Half of "
-        "it is for replies in other codecs than `float32` that are still to be sent.",
     )
 
 

@@ -12,11 +12,12 @@ from zlib import crc32
 from pydantic import AfterValidator, Field
 
 from p2pdl.config import texts
-from p2pdl.config.exchange import Compress, Gossip, Metrics, Server
+from p2pdl.config.exchange import Compress, Gossip, Metrics
 from p2pdl.config.names import StrategyName
 from p2pdl.config.reliability import Checkpoint, Membership
 from p2pdl.config.sections import Cluster, Data, Model, NodeEntry, Train
 from p2pdl.config.security import Security
+from p2pdl.config.serving import Server
 from p2pdl.config.setting import Section, setting
 from p2pdl.errors import NodeChoiceError
 
@@ -36,9 +37,10 @@ class Settings(Section):
     train: Train = Field(default_factory=Train)
     strategy: StrategyName = setting(
         "gossip",
-        meaning="`gossip` trains with the other nodes; `single` trains this node alone, with the same trainer.",
-        trade_off="`single` is the baseline to compare with: no exchange, no waiting, and only the node's own part "
-        "of the data.",
+        meaning="`gossip` trains with the other nodes; `parameter-server` trains through the nodes whose `role` is "
+        "`server`; `single` trains this node alone. The trainer is the same.",
+        trade_off="The other two are what to compare with: `parameter-server` has its servers in every worker's way, "
+        "`single` no exchange, no waiting, and only the node's own part of the data.",
     )
     gossip: Gossip = Field(default_factory=Gossip)
     compress: Compress = Field(default_factory=Compress)
@@ -84,7 +86,12 @@ class Configuration(Settings):
     @property
     def founders(self) -> tuple[str, ...]:
         """The nodes by which the data are divided, in the order of the file."""
-        return tuple(name for name in self.names if name not in self.joined)
+        return tuple(it.name for it in self.nodes if it.name not in self.joined and it.role == "worker")
+
+    @property
+    def servers(self) -> tuple[NodeEntry, ...]:
+        """The parameter servers, in the order of the ranges of the model that they hold."""
+        return tuple(entry for entry in self.nodes if entry.role == "server")
 
     def place(self, node: str) -> int:
         """A number that is the node's own: its place among the founders, or one behind them made of its name."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-StrategyName = Literal["gossip", "single"]
+StrategyName = Literal["gossip", "parameter-server", "single"]
+RoleName = Literal["worker", "server"]
 TopologyName = Literal["ring", "random", "exponential", "static"]
 MergeRuleName = Literal["contribution", "mean"]
 ContributionName = Literal["claimed", "measured"]
 MaskName = Literal["magnitude", "signed", "none"]
 CodecName = Literal["float32", "bfloat16", "float16", "int8", "mean-threshold", "top-k", "auto"]
 ValuesName = Literal["float32", "int8"]
+SparsifierName = Literal["none", "threshold", "mean-threshold", "top-fraction", "adacomp", "esgd"]
+PolicyName = Literal["bsp", "ssp", "asp", "adsp"]
+UpdateRuleName = Literal["consgd", "dynsgd", "direction-distance", "adacomp"]
+OptimizerPlace = Literal["auto", "server", "worker"]
 PartitionName = Literal["iid", "dirichlet", "by-class", "all"]
 MembershipName = Literal["auto", "local", "lan", "wan"]
 SecurityName = Literal["auto", "curve", "none"]

@@ -11,6 +11,7 @@ from p2pdl.config.address import Address
 from p2pdl.config.names import (
     AugmentationName,
     PartitionName,
+    RoleName,
 )
 from p2pdl.config.setting import COUNT_LIMIT, Section, setting
 
@@ -64,6 +65,13 @@ class NodeEntry(Section):
         meaning="Where the node listens, if that is not the address which others dial.",
         trade_off="`0.0.0.0:7101` serves behind a port forwarding or in a container, but on every interface: "
         "whoever reaches the port can read the weights.",
+    )
+
+    role: RoleName = setting(
+        "worker",
+        meaning="Under `strategy: parameter-server` what the node does: a `worker` trains, a `server` holds the "
+        "weights. Several servers hold a range of the model each, in the order of the list.",
+        trade_off="One server is simple; more share the traffic and the work of many workers.",
     )
 
     @property

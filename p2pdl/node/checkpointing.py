@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from p2pdl.checkpoint.folder import Checkpoint, CheckpointFolder
+from p2pdl.checkpoint.saving import Saver
 from p2pdl.clock import Clock
 from p2pdl.config.reliability import Checkpoint as CheckpointSettings
 from p2pdl.node.resumption import CHECKPOINT_FOLDER
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.loop import Progress
-from p2pdl.training.saving import Saver
 from p2pdl.training.state import capture, restore
 from p2pdl.types import JsonObject
 

@@ -134,8 +134,27 @@ def start_server(
         )
     finally:
         os.close(ready_writing)
+    return once_ready(process, ready, f"the server process of {node}", bind, bool(log))
+
+
+def once_ready(
+    process: subprocess.Popen[bytes], ready: int, what: str, bind: str, has_log: bool = True
+) -> subprocess.Popen[bytes]:
+    """Wait until a process says that it listens.
+
+    Args:
+        process: The process; ended if it does not.
+        ready: The reading end of the pipe to which it writes its line; closed here.
+        what: How to call it in messages.
+        bind: Where it is to listen.
+        has_log: Whether there is a log to look into.
+
+    Raises:
+        StartupError: It cannot listen there, or its keys cannot be used.
+        ProcessDied: It ended, or did not say that it listens.
+    """
     try:
-        line = _read_line(ready, READY_SECONDS)
+        line = read_line(ready, READY_SECONDS)
     finally:
         os.close(ready)
     if line == "":
@@ -144,8 +163,8 @@ def start_server(
     process.wait()
     if line is None:
         raise ProcessDied(
-            f"the server process of {node} did not start to listen on {bind} within {READY_SECONDS:g} s",
-            "the node's log may say why" if log else "",
+            f"{what} did not start to listen on {bind} within {READY_SECONDS:g} s",
+            "the node's log may say why" if has_log else "",
         )
     kind, message, remedy = json.loads(line)
     error_class: type[P2pdlError] = getattr(errors, kind)
@@ -197,7 +216,7 @@ def trainer_environment(threads: int) -> dict[str, str]:
     return environment
 
 
-def _read_line(descriptor: int, seconds: float) -> str | None:
+def read_line(descriptor: int, seconds: float) -> str | None:
     """A line without its end; None if the other end closed or was silent for too long."""
     give_up_at = time.monotonic() + seconds
     received = b""

@@ -19,8 +19,8 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from p2pdl.node.children import Lifeline
 from p2pdl.node.cluster_status import NodeStatus, StatusWatch
 from p2pdl.node.node_output import Message, read_messages
+from p2pdl.node.parameter_node import EXIT_INTERRUPTED
 from p2pdl.node.security import keys_folder
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
 from p2pdl.types import NodeId
 
 WATCH_SECONDS = 0.1

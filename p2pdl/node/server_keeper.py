@@ -95,7 +95,8 @@ class ServerKeeper:
             self._lifeline,
             self._folder / "node.log",
             serving_limits(self._configuration),
-            self._start,
+            # Workers of a parameter server have nothing to do with each other.
+            self._start if self._configuration.strategy != "parameter-server" else None,
             self._shared_settings,
             self._keys,
         )

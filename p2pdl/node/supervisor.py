@@ -20,6 +20,7 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, NameTaken
 from p2pdl.node.children import Lifeline, TrainerSettings, start_trainer
 from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
+from p2pdl.node.parameter_node import EXIT_INTERRUPTED, STOP_SIGNALS, ParameterNode
 from p2pdl.node.restarts import Restarts
 from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
 from p2pdl.node.security import warning
@@ -32,11 +33,6 @@ from p2pdl.store.layout import STATUS, VIEW
 from p2pdl.store.reader import StoreReader
 from p2pdl.store.view import MemberView
 from p2pdl.types import JsonObject, NodeId
-
-EXIT_INTERRUPTED = 130
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""A terminal that is closed ends a node as a request to stop does: what it has trained is saved."""
 
 WATCH_SECONDS = 0.1
 
@@ -77,6 +73,8 @@ def run_node(
     for note in (*notes, warning(configuration)):
         if note:
             log.warning("%s", note)
+    if configuration.node(node).role == "server":
+        return ParameterNode(configuration, node, folder).run()
     return Supervisor(configuration, node, folder, join or {}).run()
 
 

@@ -13,8 +13,10 @@ from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration
 from p2pdl.node.checkpointing import RunCheckpoints
 from p2pdl.node.children import TrainerSettings
+from p2pdl.node.employment import Employment
 from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
+from p2pdl.node.server_settings import optimizer_place
 from p2pdl.puller.gathering import FinalMerge
 from p2pdl.server.view import status_block
 from p2pdl.store.block import Block
@@ -22,9 +24,11 @@ from p2pdl.store.layout import STATUS
 from p2pdl.training import preparation
 from p2pdl.training.evaluate import Evaluation, evaluate
 from p2pdl.training.exchange_counters import ExchangeCounters
+from p2pdl.training.gradient import GradientStep
 from p2pdl.training.judgement import Judgement
 from p2pdl.training.loop import Progress, train
 from p2pdl.training.recorder import Recorder, duration, finite
+from p2pdl.training.step import Step
 from p2pdl.types import JsonObject
 
 log = logging.getLogger(__name__)
@@ -59,7 +63,15 @@ class TrainingRun:
             self._folder, configuration.checkpoint, self._parts.model, self._parts.optimizer, self._clock
         )
         self._seconds_before = 0.0
-        self._participation: Participation | None = None
+        self._participation: Participation | Employment | None = None
+        self._step: Step = self._parts.step
+        if configuration.strategy == "parameter-server":
+            gradient = None
+            if optimizer_place(configuration.server) == "server":
+                self._step = gradient = GradientStep(self._parts.model, self._parts.loss)
+            self._participation = Employment(
+                configuration, self._node, self._parts.model, gradient, self._clock, self._timeline, stopping
+            )
         if configuration.strategy == "gossip":
             self._participation = Participation(
                 configuration,
@@ -101,7 +113,7 @@ class TrainingRun:
                 self._configuration.train.batch_size,
             )
             self._progress = train(
-                self._parts.step,
+                self._step,
                 self._parts.batches.batch,
                 self._parts.steps,
                 self._participation.exchange if self._participation else None,
@@ -166,7 +178,7 @@ class TrainingRun:
         if self._participation is not None and self._configuration.gossip.final_merge:
             before = results
             merged = self._participation.merge_finally(self._progress.samples, self._pause)
-            if len(merged.nodes) > 1:
+            if len(merged.nodes) > 1 or self._configuration.strategy == "parameter-server":
                 results = self._evaluate()
             log.info(
                 "final merge of %s: test accuracy %.4f (%.4f before)",

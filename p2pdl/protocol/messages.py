@@ -7,7 +7,7 @@ from typing import Annotated
 
 from p2pdl.protocol.fields import Figures, Finite, Flag, Scalar, Table, Text, Whole, WholeList
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Raised whenever a node of the version before could misread a message."""
 
 RANGE_SHARDS = 16
@@ -260,6 +260,94 @@ class SettingsReply:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """Let me work for you, parameter server. The rows of the asker's WeightSpec follow as one frame.
+
+    Attributes:
+        spec: The digest of the WeightSpec.
+    """
+
+    spec: Name
+
+
+@dataclass(frozen=True, slots=True)
+class InitialRequest:
+    """A shard of the weights to begin with follows, as one frame of float32. Sent by the worker that was asked to.
+
+    Attributes:
+        shard: Its number.
+        digest: Digest of the frame.
+    """
+
+    shard: Count
+    digest: Word
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """What an iteration has made of a shard follows, as one frame.
+
+    Attributes:
+        incarnation: Of the server, as the reply to the `JoinRequest` gave it.
+        clock: The iteration.
+        base: The version of the weights that the iteration began from.
+        shard: Number of the shard; of those that a push has nothing for, nothing is sent.
+        last: True for the last frame of this push.
+        digest: Digest of the frame; the frame is empty where the whole push is.
+        loss: The worker's training loss.
+        samples: Training samples behind the push.
+    """
+
+    incarnation: Name
+    clock: Count
+    base: Count
+    shard: Count
+    last: Annotated[bool, Flag()]
+    digest: Word
+    loss: Number
+    samples: Count
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRequest:
+    """May I begin my iteration?"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRequest:
+    """I work no more for you.
+
+    Attributes:
+        finished: True if the worker has done all its steps; False if it was stopped.
+    """
+
+    finished: Annotated[bool, Flag()]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReply:
+    """How a worker stands with a parameter server.
+
+    Attributes:
+        incarnation: Random name of the server's life.
+        clock: The worker's iteration: the one that it does next.
+        version: The newest version of the weights; 0 while there are none.
+        admitted: Whether the worker may begin that iteration.
+        sends_initial: Whether it is asked to send the weights to begin with.
+        commit_in: Seconds until it is to push; nil to push after every step.
+        workers: Workers that take part now.
+    """
+
+    incarnation: Name
+    clock: Count
+    version: Count
+    admitted: Annotated[bool, Flag()]
+    sends_initial: Annotated[bool, Flag()]
+    commit_in: Number
+    workers: Count
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why there is no other reply.
 
@@ -291,14 +379,22 @@ REFUSALS = {
     "version-gone": "the version asked for has been replaced twice since",
     "no-lease": "the version asked for in advance was not granted",
     "not-finite": "the weights asked for are not finite and cannot be encoded",
+    "not-a-server": "the node is no parameter server",
+    "not-joined": "the worker has not joined, or was not heard of for longer than its lease",
+    "outside-window": "the iteration is not one that may be pushed now",
+    "other-iteration": "the worker is at another iteration",
+    "not-pulled": "the worker pushes before it has pulled any weights",
+    "too-stale": "the push was made from weights that are too old",
+    "payload": "what was pushed is damaged, or cannot be applied",
     "internal": "the server failed to answer; its log says why",
 }
 """Refusal codes and what each means."""
 
 MemberRequest = ProbeRequest | RelayRequest | RelayedRequest | SyncRequest
 MemberReply = ProbeReply | SyncReply
-Request = SnapshotRequest | RangeRequest | SpecRequest | StatusRequest | SettingsRequest | MemberRequest
-Reply = SnapshotReply | RangeReply | SpecReply | StatusReply | SettingsReply | MemberReply | Refusal
+WorkerRequest = JoinRequest | InitialRequest | PushRequest | BeginRequest | LeaveRequest
+Request = SnapshotRequest | RangeRequest | SpecRequest | StatusRequest | SettingsRequest | MemberRequest | WorkerRequest
+Reply = SnapshotReply | RangeReply | SpecReply | StatusReply | SettingsReply | MemberReply | WorkerReply | Refusal
 Message = Request | Reply
 
 MESSAGE_TYPES: dict[str, type] = {
@@ -311,6 +407,11 @@ MESSAGE_TYPES: dict[str, type] = {
     "relay": RelayRequest,
     "relayed": RelayedRequest,
     "sync": SyncRequest,
+    "join": JoinRequest,
+    "initial": InitialRequest,
+    "push": PushRequest,
+    "begin": BeginRequest,
+    "leave": LeaveRequest,
     "snapshot-reply": SnapshotReply,
     "range-reply": RangeReply,
     "spec-reply": SpecReply,
@@ -318,6 +419,7 @@ MESSAGE_TYPES: dict[str, type] = {
     "settings-reply": SettingsReply,
     "probe-reply": ProbeReply,
     "sync-reply": SyncReply,
+    "worker-reply": WorkerReply,
     "refusal": Refusal,
 }
 """Name of each message on the wire."""

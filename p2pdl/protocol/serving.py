@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
@@ -21,10 +21,15 @@ from p2pdl.protocol.messages import (
     RANGE_SHARDS,
     REFUSALS,
     REPLY_LIMIT,
+    BeginRequest,
     Envelope,
+    InitialRequest,
+    JoinRequest,
+    LeaveRequest,
     MemberReply,
     MemberRequest,
     ProbeRequest,
+    PushRequest,
     RangeReply,
     RangeRequest,
     Refusal,
@@ -40,6 +45,8 @@ from p2pdl.protocol.messages import (
     StatusReply,
     StatusRequest,
     SyncRequest,
+    WorkerReply,
+    WorkerRequest,
 )
 from p2pdl.protocol.uploads import Sent, UploadPlaces
 from p2pdl.spec import SHARD_ELEMENTS, Snapshot, WeightSpec, shard_of, shards_in
@@ -101,6 +108,20 @@ class MemberKeeper(Protocol):
         ...
 
 
+class Employer(Protocol):
+    """Whom workers work for: see `ParameterServer`."""
+
+    def on_request(
+        self, request: WorkerRequest, worker: NodeId, payload: memoryview | None, now: float
+    ) -> WorkerReply | Refusal:
+        """Answer a worker."""
+        ...
+
+    def on_pulled(self, worker: NodeId, shards: Collection[int]) -> None:
+        """Note that a worker gets these shards as they are now."""
+        ...
+
+
 class Serving:
     """Answers requests about one node.
 
@@ -110,6 +131,7 @@ class Serving:
         limits: What it grants.
         members: Whom the node knows; None for a node that takes no part in a membership.
         shared_settings: JSON for a node that joins; empty if there is none.
+        employer: Whom workers work for; None for a node that is no parameter server.
     """
 
     def __init__(
@@ -119,23 +141,26 @@ class Serving:
         limits: ServingLimits | None = None,
         members: MemberKeeper | None = None,
         shared_settings: bytes = b"",
+        employer: Employer | None = None,
     ) -> None:
         limits = limits or ServingLimits()
         self._cluster = cluster
         self._view = view
         self._members = members
         self._shared_settings = shared_settings
+        self._employer = employer
         self._held = HeldVersions(view)
         self._uploads = UploadPlaces(limits.uploads)
         self.encoders = Encoders(limits.copies, limits.copies_nbytes)
         self._incarnation = ""
 
-    def on_request(self, envelope: Envelope, now: float) -> tuple[Reply, Payload]:
+    def on_request(self, envelope: Envelope, now: float, payload: memoryview | None = None) -> tuple[Reply, Payload]:
         """The reply and the frames that follow it.
 
         Args:
             envelope: The decoded request.
             now: Seconds of the machine's monotonic clock.
+            payload: The frame that came along with a worker's request.
         """
         if envelope.cluster != self._cluster:
             return refusal("cluster", f"this is cluster {self._cluster!r}, not {envelope.cluster!r}"), ()
@@ -154,6 +179,10 @@ class Serving:
             case ProbeRequest() | RelayRequest() | RelayedRequest() | SyncRequest() as request:
                 if self._members is not None:
                     return self._members.on_request(request, envelope.node, now), ()
+            case JoinRequest() | InitialRequest() | PushRequest() | BeginRequest() | LeaveRequest() as request:
+                if self._employer is None:
+                    return refusal("not-a-server"), ()
+                return self._employer.on_request(request, envelope.node, payload, now), ()
             case StatusRequest():
                 return self._view.status(now), ()
             case SpecRequest():
@@ -223,6 +252,8 @@ class Serving:
         if len(request.copies) != (0 if is_stateless(request.codec) else len(shards)):
             return refusal("bad-request", f"{len(request.copies)} digests of copies do not fit {request.codec}"), ()
         reply, payload = self._encoded(request, snapshot, self.encoders.get(puller, request.codec, spec), shards)
+        if self._employer is not None and isinstance(reply, RangeReply):
+            self._employer.on_pulled(puller, shards)
         self._uploads.touch(puller, now, stop, sum(frame.nbytes for frame in payload))
         if request.last:
             self._held.end_lease(snapshot.info.version, puller)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from p2pdl.clock import Clock
@@ -23,10 +24,11 @@ from p2pdl.protocol.messages import (
     SpecReply,
     SpecRequest,
     StatusReply,
+    WorkerReply,
 )
 from p2pdl.protocol.pull import Pull, PullSettings, VersionKey
 from p2pdl.spec import WeightSpec
-from p2pdl.transport.contract import ClientTransport
+from p2pdl.transport.contract import ClientTransport, Frames
 from p2pdl.types import Float32Vector, Indices, NodeId, printable
 from p2pdl.wire import decode, encode
 
@@ -83,24 +85,27 @@ class Requester:
         self._clock = clock
         self._ids: Iterator[int] = itertools.count(1)
 
-    def ask(self, address: str, request: Request, timeout: float) -> tuple[Reply, list[memoryview]]:
+    def ask(
+        self, address: str, request: Request, timeout: float, payload: Frames = ()
+    ) -> tuple[Reply, list[memoryview]]:
         """Ask one peer one question.
 
         Args:
             address: `host:port`.
             request: The question.
             timeout: Seconds to wait for the answer.
+            payload: Frames that go along with it.
 
         Raises:
             PeerError: No answer, a refusal, or something else than an answer.
         """
-        answer = self.ask_all([address], request, timeout)[address]
+        answer = self.ask_all([address], request, timeout, payload)[address]
         if isinstance(answer, PeerError):
             raise answer
         return answer
 
     def ask_all(
-        self, addresses: Iterable[str], request: Request, timeout: float
+        self, addresses: Iterable[str], request: Request, timeout: float, payload: Frames = ()
     ) -> dict[str, tuple[Reply, list[memoryview]] | PeerError]:
         """Ask many peers the same question at once.
 
@@ -108,6 +113,7 @@ class Requester:
             addresses: `host:port` of each.
             request: The question.
             timeout: Seconds to wait for all the answers.
+            payload: Frames that go along with it.
 
         Returns:
             For each address its reply and payload, or why there is none.
@@ -117,7 +123,7 @@ class Requester:
         for address in addresses:
             asked[address] = next(self._ids)
             try:
-                self._send(address, asked[address], request)
+                self._send(address, asked[address], request, payload)
             except PeerError as error:
                 answers[address] = error
         give_up_at = self._clock.now() + timeout
@@ -138,6 +144,57 @@ class Requester:
             answers[address] = self._explained(address, silence)
             self._transport.reset(address)
         return answers
+
+    def push(
+        self, address: str, parts: Sequence[tuple[Request, Frames]], timeout: float, window: int = 4
+    ) -> WorkerReply:
+        """Send one frame after another, some of them before the replies to those before have come.
+
+        Args:
+            address: `host:port`.
+            parts: The requests, one at least, each with what goes along with it.
+            timeout: Seconds without any reply after which the server counts as silent.
+            window: Requests in flight.
+
+        Returns:
+            The reply to the last one.
+
+        Raises:
+            PeerError: The server was silent, or has refused one of them; it may have taken the others.
+        """
+        waiting = deque(parts)
+        flying: dict[int, None] = {}
+        answer: Reply | None = None
+        silent_at = self._clock.now() + timeout
+        try:
+            while waiting or flying:
+                while waiting and len(flying) < window:
+                    request, payload = waiting.popleft()
+                    request_id = next(self._ids)
+                    self._send(address, request_id, request, payload)
+                    flying[request_id] = None
+                received = self._transport.receive(max(0.0, silent_at - self._clock.now()))
+                if received is None or received.address != address:
+                    if self._clock.now() >= silent_at:
+                        text = f"{address}: no answer within {timeout:g} s"
+                        raise self._explained(address, PeerTimeout(text, "is the parameter server running?"))
+                    continue
+                envelope = self._decode(address, received.frames)
+                if envelope.id not in flying:
+                    continue
+                del flying[envelope.id]
+                silent_at = self._clock.now() + timeout
+                found = self._answer(address, envelope, received.frames[1:])
+                if isinstance(found, PeerError):
+                    raise found
+                answer = found[0]
+        except PeerError:
+            # Replies to what is still under way would be taken for those to what comes next.
+            self._transport.reset(address)
+            raise
+        if not isinstance(answer, WorkerReply):
+            raise ProtocolError(f"{address}: answered a push with a {type(answer).__name__}")
+        return answer
 
     def pull(
         self,
@@ -226,8 +283,8 @@ class Requester:
                 case Fail(error):
                     raise error
 
-    def _send(self, address: str, request_id: int, request: Request) -> None:
-        self._transport.send(address, [encode(Envelope(request_id, self._cluster, self._node, request))])
+    def _send(self, address: str, request_id: int, request: Request, payload: Frames = ()) -> None:
+        self._transport.send(address, [encode(Envelope(request_id, self._cluster, self._node, request)), *payload])
 
     def _decode(self, peer: str, frames: list[memoryview]) -> Envelope:
         if not frames:
@@ -244,6 +301,8 @@ class Requester:
             case Refusal(code, message):
                 return PeerRefused(f"{address}: refused: {printable(message)}", code=code)
             case SnapshotReply() | RangeReply() | SpecReply() | StatusReply() | SettingsReply() | ProbeReply() as reply:
+                return reply, payload
+            case WorkerReply() as reply:
                 return reply, payload
         return ProtocolError(f"{address}: answered with a {type(envelope.message).__name__}")
 

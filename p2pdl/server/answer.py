@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from p2pdl.errors import IncompatiblePeer, ProtocolError
 from p2pdl.protocol.messages import (
     Envelope,
+    InitialRequest,
+    JoinRequest,
+    PushRequest,
     RangeRequest,
     Refusal,
     Reply,
@@ -27,6 +30,9 @@ ANYBODY = "status"
 
 OPERATORS_MAY = (StatusRequest, SettingsRequest, SpecRequest)
 """What an operator is answered."""
+
+WITH_PAYLOAD = (JoinRequest, InitialRequest, PushRequest)
+"""Requests with which a frame comes along."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +75,7 @@ class Answerer:
         """Answer one request.
 
         Args:
-            frames: What somebody sent: one header frame, if it is a request.
+            frames: What somebody sent: if it is a request, a header, and for some of a worker's one frame more.
             now: Seconds of the machine's monotonic clock.
             asker: Who that is, as a key proves; None where nothing proves it, and the request's own word counts.
         """
@@ -77,9 +83,12 @@ class Answerer:
         payload: Payload = ()
         reply: Reply
         try:
-            if len(frames) != 1:
-                raise ProtocolError(f"a request is one frame, not {len(frames)}")
+            if not frames:
+                raise ProtocolError("a request has one frame at least")
             envelope = decode(frames[0])
+            wanted = 2 if isinstance(envelope.message, WITH_PAYLOAD) else 1
+            if len(frames) != wanted:
+                raise ProtocolError(f"{type(envelope.message).__name__} is {wanted} frames, not {len(frames)}")
             request_id = envelope.id
             why = _refused(envelope, asker) if asker is not None else None
             if why is not None:
@@ -87,7 +96,7 @@ class Answerer:
             else:
                 if asker is not None and envelope.node != asker.name:
                     envelope = replace(envelope, node=asker.name)
-                reply, payload = self._replied(envelope, now)
+                reply, payload = self._replied(envelope, now, frames[1] if len(frames) > 1 else None)
         except IncompatiblePeer as error:
             reply = refusal("protocol-version", error.message)
         except ProtocolError as error:
@@ -99,11 +108,11 @@ class Answerer:
         except Exception as error:
             return self._answer(request_id, self._failed(error), ())
 
-    def _replied(self, envelope: Envelope, now: float) -> tuple[Reply, Payload]:
+    def _replied(self, envelope: Envelope, now: float, sent: memoryview | None) -> tuple[Reply, Payload]:
         encodes = isinstance(envelope.message, RangeRequest) and envelope.message.codec != "float32"
         if encodes and self.backlog.is_full:
             return refusal("busy", "replies that nobody reads take the memory of new ones"), ()
-        reply, payload = self._serving.on_request(envelope, now)
+        reply, payload = self._serving.on_request(envelope, now, sent)
         if encodes:
             self.backlog.add(payload)
         return reply, payload

@@ -98,13 +98,13 @@ def run(settings: ServerSettings) -> int:
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
-    _log_to(settings)
+    log_to(settings.log)
     raise_descriptor_limit()
     try:
         door = Door.of(Path(settings.keys), settings.node) if settings.keys else None
         transport = ZmqServer(settings.bind, door)
     except P2pdlError as error:
-        _say_ready(settings.ready, json.dumps([type(error).__name__, error.message, error.remedy]))
+        announce(settings.ready, json.dumps([type(error).__name__, error.message, error.remedy]))
         return error.exit_code
     store = StoreReader(settings.store)
     store.take_over()
@@ -123,7 +123,7 @@ def run(settings: ServerSettings) -> int:
     serving = Serving(settings.cluster, view, limits, members, shared)
     answerer = Answerer(settings.cluster, settings.node, serving, Backlog(settings.memory_nbytes // 2))
     memory = MemoryLimit(settings.memory_nbytes, partial(_needed, serving, view))
-    _say_ready(settings.ready, "")
+    announce(settings.ready, "")
     serve(transport, answerer, store, view, clock, lambda: stopping, client, members, memory)
     if members is not None:
         members.leave(clock)
@@ -210,12 +210,14 @@ def _count(answer: Answer, store: StoreReader, view: StoreView) -> None:
         view.refusals[answer.refused] += 1
 
 
-def _log_to(settings: ServerSettings) -> None:
-    handler = logging.FileHandler(Path(settings.log)) if settings.log else logging.StreamHandler(sys.stderr)
+def log_to(path: str) -> None:
+    """Log to a file; to standard error where there is none."""
+    handler = logging.FileHandler(Path(path)) if path else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s server  %(levelname)-7s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
-def _say_ready(descriptor: int, text: str) -> None:
+def announce(descriptor: int, text: str) -> None:
+    """Tell the supervisor that this process listens, by an empty text, or why it does not."""
     os.write(descriptor, text.encode() + b"\n")
     os.close(descriptor)

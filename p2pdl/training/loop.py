@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,6 @@ import tensorflow as tf
 from p2pdl.clock import Clock
 from p2pdl.errors import DivergedError
 from p2pdl.training.divergence import diverged
-from p2pdl.training.exchange import Exchange
 from p2pdl.training.recorder import Recorder
 from p2pdl.training.smoothing import smoothed
 from p2pdl.training.step import Step
@@ -26,6 +26,30 @@ NextBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 Restore = Callable[[], int | None]
 """Puts earlier weights and the optimizer's state of that time back; returns their step, or None if there are none."""
+
+
+class AfterStep(Protocol):
+    """What a node does after each step besides counting it: see `Exchange` and `WorkerExchange`."""
+
+    smoothed_loss: float
+
+    def after_step(self, step: int, samples: int, loss: float) -> None:
+        """Exchange what is due.
+
+        Args:
+            step: Steps done so far.
+            samples: Training samples seen so far.
+            loss: The loss of the step's own batch.
+
+        Raises:
+            DivergedError: The loss or the weights are not finite.
+        """
+        ...
+
+    def call_off(self) -> None:
+        """Forget what is under way: the weights that it began from are not to be used."""
+        ...
+
 
 RESTORES, RESTORE_STEPS = 3, 1000
 """Training that diverges more often than this within so many steps has a reason that going back does not mend."""
@@ -58,7 +82,7 @@ def train(
     step_function: Step,
     batch: NextBatch,
     steps: int,
-    exchange: Exchange | None,
+    exchange: AfterStep | None,
     recorder: Recorder,
     report: Callable[[Progress], None],
     stopping: Callable[[], bool],
@@ -126,7 +150,7 @@ def train(
 class _WaysBack:
     """Goes back to earlier weights, not too often."""
 
-    def __init__(self, restore: Restore | None, exchange: Exchange | None) -> None:
+    def __init__(self, restore: Restore | None, exchange: AfterStep | None) -> None:
         self._restore = restore
         self._exchange = exchange
         self._taken: deque[int] = deque(maxlen=RESTORES)

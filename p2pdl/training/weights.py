@@ -128,6 +128,13 @@ class ModelWeights:
             # Assigning the tensor itself would make the variable share the inbox's memory.
             variable.value.assign(tf.cast(tf.raw_ops.DeepCopy(x=place.tensors[number]), place.dtype))
 
+    def adopt_trained(self, number: int = 0) -> None:
+        """Replace every trained variable by what lies in an inbox; statistics stay this node's own."""
+        for place in self._places:
+            if place.trainable:
+                value = tf.cast(tf.raw_ops.DeepCopy(x=place.tensors[number]), place.dtype)
+                tf.raw_ops.AssignVariableOp(resource=place.handle, value=value)
+
     def assign(self, vector: Float32Vector) -> None:
         """Replace every variable by a vector of the spec's layout."""
         np.copyto(self._inboxes[0], vector)

@@ -193,14 +193,16 @@ class ZmqServer:
     Args:
         address: `host:port` to listen on.
         door: Whom to let in; None to let everybody in, and to encrypt nothing.
+        frame_limit: Bytes of a frame that a client may send, at most.
 
     Raises:
         AddressInUse: Something else listens there.
         StartupError: This machine has no such address.
     """
 
-    def __init__(self, address: str, door: Door | None = None) -> None:
+    def __init__(self, address: str, door: Door | None = None, frame_limit: int = HEADER_LIMIT) -> None:
         self._address = address
+        self._frame_limit = frame_limit
         self._door = door
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator = Authenticator(self._context, door.is_allowed) if door else None
@@ -302,7 +304,7 @@ class ZmqServer:
         socket.linger = 0
         socket.sndhwm = SERVER_QUEUE
         socket.rcvhwm = 16
-        socket.maxmsgsize = HEADER_LIMIT
+        socket.maxmsgsize = self._frame_limit
         socket.backlog = 128
         socket.handshake_ivl = 3000
         socket.tcp_keepalive = 1

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from p2pdl.checkpoint.folder import CheckpointFolder
+from p2pdl.checkpoint.saving import Saver
 from p2pdl.clock import VirtualClock
 from p2pdl.failpoints import switch
-from p2pdl.training.saving import Saver
 from p2pdl.training.state import capture
 from p2pdl.types import JsonObject
 from tests.checkpoint.samples import arrays_of, assert_newest, assert_same, checkpoints

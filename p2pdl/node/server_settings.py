@@ -1,0 +1,48 @@
+"""What the configuration says about the parameter servers, for both sides."""
+
+from __future__ import annotations
+
+from p2pdl.aggregation import OptimizerSettings
+from p2pdl.config import Configuration
+from p2pdl.config.serving import Server
+from p2pdl.protocol.parameter_server import ParameterServerSettings
+from p2pdl.synchronisation import PolicySettings
+
+
+def optimizer_place(server: Server) -> str:
+    """Where the optimizer works: `server` or `worker`."""
+    if server.optimizer != "auto":
+        return server.optimizer
+    return "worker" if server.policy == "adsp" else "server"
+
+
+def values_of(configuration: Configuration) -> str:
+    """How the values of a push are coded: as selected entries are, or as whole weights are."""
+    compress = configuration.compress
+    if compress.sparsifier != "none":
+        return compress.values
+    return "int8" if compress.codec == "int8" else "float32"
+
+
+def parameter_server_settings(configuration: Configuration) -> ParameterServerSettings:
+    """What the core of a parameter server needs of the configuration."""
+    server, optimizer = configuration.server, configuration.train.optimizer
+    momentum = float(optimizer.arguments.get("momentum", 0.0))
+    at_server = "momentum" if momentum else "sgd"
+    rate = server.rate
+    if rate is None and server.policy in ("bsp", "asp"):
+        rate = 1.0
+    return ParameterServerSettings(
+        server.policy,
+        PolicySettings(
+            server.staleness, server.check_period, server.search_window, server.search_period, server.pushes
+        ),
+        server.update_rule,
+        at_server if optimizer_place(server) == "server" else "none",
+        OptimizerSettings(optimizer.learning_rate, momentum, bool(optimizer.arguments.get("nesterov", False))),
+        rate,
+        values_of(configuration),
+        server.lease,
+        len(configuration.founders),
+        configuration.gossip.start_wait,
+    )
