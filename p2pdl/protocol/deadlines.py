@@ -16,6 +16,13 @@ DEVIATIONS = 8.0
 SLACK = 2.0
 """A link may also be half as fast as usual: two nodes can share it at any time."""
 
+GUESS_SLACK = 20.0
+"""A link of which nothing is known may be so many times as slow as the slowest of the others, for a first try: each
+time-out doubles it, so that no link is too slow for good."""
+
+GUESS_FLOOR = 2.0
+"""Seconds that such a try has at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadlineBounds:
@@ -36,15 +43,32 @@ PULL_BOUNDS = DeadlineBounds(floor=5.0, ceiling=LONGEST_TIMEOUT, initial=FIRST_T
 SILENCE_BOUNDS = DeadlineBounds(floor=5.0, ceiling=120.0, initial=FIRST_REQUEST_TIMEOUT)
 
 
+class Experience:
+    """What one kind of transfer has taken of late, over all links of a node: the first guess for one that is new."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT_TRANSFERS)
+
+    def on_success(self, seconds: float, nbytes: int) -> None:
+        """A transfer of so many bytes took so long."""
+        self._recent.append((seconds, max(1, nbytes)))
+
+    def longest(self, nbytes: int) -> float | None:
+        """What the slowest of the recent ones would have taken for so many bytes; None where there was none."""
+        return max((seconds * max(1.0, nbytes / size) for seconds, size in self._recent), default=None)
+
+
 class LearntDeadline:
     """The deadline of one kind of transfer over one link.
 
     Args:
         bounds: Its limits.
+        others: What other links have shown; None for a link that is judged by nothing but itself.
     """
 
-    def __init__(self, bounds: DeadlineBounds) -> None:
+    def __init__(self, bounds: DeadlineBounds, others: Experience | None = None) -> None:
         self._bounds = bounds
+        self._others = others
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT_TRANSFERS)
         self._patience = 1.0
         self._asked: tuple[int, float] | None = None
@@ -52,6 +76,8 @@ class LearntDeadline:
     def on_success(self, seconds: float, nbytes: int) -> None:
         """A transfer of so many bytes took so long."""
         self._recent.append((seconds, max(1, nbytes)))
+        if self._others is not None:
+            self._others.on_success(seconds, nbytes)
         self._patience = 1.0
         self._asked = None
 
@@ -78,5 +104,12 @@ class LearntDeadline:
             spread = statistics.median(abs(value - median) for value in expected)
             learnt = max(SLACK * median, median + DEVIATIONS * spread, self._bounds.floor)
         else:
-            learnt = self._bounds.initial
+            learnt = self._guess(nbytes)
         return min(learnt * self._patience, self._bounds.ceiling)
+
+    def _guess(self, nbytes: int) -> float:
+        """Of a link that has shown nothing yet: far more than others took, and never more than without them."""
+        usual = self._others.longest(nbytes) if self._others is not None else None
+        if usual is None:
+            return self._bounds.initial
+        return min(self._bounds.initial, max(GUESS_FLOOR, GUESS_SLACK * usual))

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from p2pdl.codec.ends import shard_nbytes
-from p2pdl.protocol.deadlines import PULL_BOUNDS, SILENCE_BOUNDS, SLACK, LearntDeadline
+from p2pdl.protocol.deadlines import PULL_BOUNDS, SILENCE_BOUNDS, SLACK, Experience, LearntDeadline
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.protocol.serving import range_limit
 from p2pdl.spec import SHARD_ELEMENTS
@@ -49,19 +49,33 @@ class LinkSettings:
     window: int = 2
 
 
+class LinkExperience:
+    """What all links of a node have shown.
+
+    Attributes:
+        pulls: How long whole pulls took.
+        silences: How long the longest silences in them were.
+    """
+
+    def __init__(self) -> None:
+        self.pulls = Experience()
+        self.silences = Experience()
+
+
 class Link:
     """Learns one link.
 
     Args:
         settings: What the configuration says.
         shards: Shards of one pull.
+        others: What the node's other links have shown; None for none.
     """
 
-    def __init__(self, settings: LinkSettings, shards: int) -> None:
+    def __init__(self, settings: LinkSettings, shards: int, others: LinkExperience | None = None) -> None:
         self._settings = settings
         self._shards = shards
-        self._pull_deadline = LearntDeadline(PULL_BOUNDS)
-        self._silence_deadline = LearntDeadline(SILENCE_BOUNDS)
+        self._pull_deadline = LearntDeadline(PULL_BOUNDS, others.pulls if others else None)
+        self._silence_deadline = LearntDeadline(SILENCE_BOUNDS, others.silences if others else None)
         self._rates: deque[float] = deque(maxlen=RECENT_RATES)
         self._rung = FIRST_RUNG if settings.codec == "auto" else -1
         self._narrow = False

@@ -20,6 +20,10 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 """Seconds: however often a peer failed, it is asked again after this."""
 
+WASTE = 8.0
+"""A peer that has cost so many seconds for nothing is left alone for so many times as long: peers that are slow or cut
+off take no large share of the time in which a node pulls."""
+
 DOUBLINGS = 16
 """More than enough to reach `LONGEST_PAUSE`; a power that grew for ever would overflow after a night of failures."""
 
@@ -153,10 +157,16 @@ class Neighbours:
         pause = min(max(snapshot.age or 0.0, SHORTEST_PAUSE), LONGEST_PAUSE)
         record.pause_until = now + pause * self._rng.uniform(0.5, 1.0)
 
-    def on_failure(self, peer: NodeId, error: PeerError, now: float) -> bool:
+    def on_failure(self, peer: NodeId, error: PeerError, now: float, wasted: float = 0.0) -> bool:
         """Note a failure and pause the peer; True if this is news worth a line in the log.
 
         Of a peer in quarantine there is no news until something else becomes of it.
+
+        Args:
+            peer: Whom.
+            error: What went wrong.
+            now: Seconds of the machine's monotonic clock.
+            wasted: Seconds that the failed pull took from those of other peers.
         """
         record = self.records[peer]
         changed = record.last_code != error.code
@@ -171,6 +181,6 @@ class Neighbours:
             record.state, record.pause_until = "quarantined", now + term
             return changed
         record.state = "failing"
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(record.failures - 1, DOUBLINGS))
+        pause = min(LONGEST_PAUSE, max(FIRST_PAUSE * 2.0 ** min(record.failures - 1, DOUBLINGS), WASTE * wasted))
         record.pause_until = now + pause * self._rng.uniform(0.75, 1.25)
         return changed

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from p2pdl.clock import Clock
 from p2pdl.errors import PeerError
 from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares
-from p2pdl.protocol.link import Link
+from p2pdl.protocol.link import Link, LinkExperience
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
 from p2pdl.puller.directory import Directory
@@ -106,6 +106,7 @@ class Exchange:
         self._raw = False
         self._parts: list[range | None] = []
         self.sources: dict[NodeId, Source] = {}
+        self._experience = LinkExperience()
         self._insist_until = -math.inf
         self._publish_cost = 0.0
         self._published_at = -math.inf
@@ -217,7 +218,7 @@ class Exchange:
         if peer not in self.sources:
             spec, settings = self._weights.spec, self._settings
             shards = shards_in(spec.size)
-            link = Link(settings.link, -(-shards // min(shards, settings.parts)))
+            link = Link(settings.link, -(-shards // min(shards, settings.parts)), self._experience)
             self.sources[peer] = Source(spec, link, settings.parts)
         return self.sources[peer]
 
@@ -265,10 +266,10 @@ class Exchange:
                     continue
                 found = self._appraise(number, outcome.peer, outcome.snapshot)
             except PeerError as error:
-                self._skip(outcome.peer, error)
+                self._skip(outcome, error)
                 continue
             if outcome.error is not None:
-                self._skip(outcome.peer, outcome.error)
+                self._skip(outcome, outcome.error)
             self._shares.append(found.share)
             arrived.append((number, outcome, outcome.snapshot, found.factor))
         shares = joint_shares(self._shares, len(arrived))
@@ -341,7 +342,8 @@ class Exchange:
         if self.neighbours.on_success(outcome.peer, snapshot):
             log.info("%s answers; merging with it", outcome.peer)
 
-    def _skip(self, peer: NodeId, error: PeerError) -> None:
+    def _skip(self, outcome: Outcome, error: PeerError) -> None:
+        peer = outcome.peer
         if error.code == "busy":
             self.counters.busy += 1
             self.neighbours.on_failure(peer, error, self._clock.now())
@@ -352,7 +354,7 @@ class Exchange:
         self.counters.merges_skipped += 1
         self.counters.failures[error.code] = self.counters.failures.get(error.code, 0) + 1
         now = self._clock.now()
-        if self.neighbours.on_failure(peer, error, now):
+        if self.neighbours.on_failure(peer, error, now, outcome.seconds):
             remedy = f" ({error.remedy})" if error.remedy else ""
             message = error.message if error.message.startswith(f"{peer}: ") else f"{peer}: {error.message}"
             record = self.neighbours.records[peer]

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from p2pdl.protocol.deadlines import (
     DEVIATIONS,
+    GUESS_FLOOR,
+    GUESS_SLACK,
     PULL_BOUNDS,
     RECENT_TRANSFERS,
     SILENCE_BOUNDS,
     SLACK,
     DeadlineBounds,
+    Experience,
     LearntDeadline,
 )
 from p2pdl.protocol.pull import FIRST_REQUEST_TIMEOUT, FIRST_TIMEOUT
@@ -89,3 +92,29 @@ def test_timeouts_double_and_a_success_ends_that() -> None:
         np.testing.assert_allclose(seen, base * 2.0 ** np.arange(5))
     deadline.on_success(10.0, 1)
     assert deadline.seconds(1) == 20.0
+
+
+def test_link_of_which_nothing_is_known_is_judged_by_the_slowest_of_the_others() -> None:
+    others = Experience()
+    known, new = LearntDeadline(PULL_BOUNDS, others), LearntDeadline(PULL_BOUNDS, others)
+    assert new.seconds(1000) == PULL_BOUNDS.initial
+    known.on_success(0.01, 1000)
+    known.on_success(0.2, 1000)
+    assert LearntDeadline(PULL_BOUNDS, others).seconds(1000) == pytest.approx(0.2 * GUESS_SLACK)
+    assert LearntDeadline(PULL_BOUNDS, others).seconds(2000) == pytest.approx(0.4 * GUESS_SLACK)
+    assert LearntDeadline(PULL_BOUNDS).seconds(1000) == PULL_BOUNDS.initial
+    known.on_success(1000.0, 1000)
+    assert LearntDeadline(PULL_BOUNDS, others).seconds(1000) == PULL_BOUNDS.initial
+
+
+def test_each_time_out_doubles_a_guess_until_the_link_is_known() -> None:
+    others = Experience()
+    others.on_success(0.001, 1000)
+    deadline = LearntDeadline(PULL_BOUNDS, others)
+    found = []
+    for _ in range(3):
+        found.append(deadline.seconds(1000))
+        deadline.on_timeout()
+    assert found == [GUESS_FLOOR, 2 * GUESS_FLOOR, 4 * GUESS_FLOOR]
+    deadline.on_success(30.0, 1000)
+    assert deadline.seconds(1000) == pytest.approx(SLACK * 30.0)

@@ -40,6 +40,16 @@ def test_pause_doubles_up_to_the_longest_with_a_quarter_of_jitter(failures: int,
     assert np.mean(pauses) == pytest.approx(base, rel=0.03)
 
 
+@pytest.mark.parametrize("wasted, base", [(0.01, 0.5), (0.5, 4.0), (2.0, 16.0), (60.0, 30.0)])
+def test_pause_is_longer_after_a_failure_that_took_long(wasted: float, base: float) -> None:
+    pauses = []
+    for seed in range(300):
+        neighbours = neighbours_of(seed=seed)
+        neighbours.on_failure("b", TIMEOUT, 0.0, wasted)
+        pauses.append(neighbours.records["b"].pause_until)
+    assert 0.75 * base <= min(pauses) and max(pauses) <= 1.25 * base
+
+
 def test_pause_after_days_of_failures_is_still_finite() -> None:
     neighbours = neighbours_of()
     now = 0.0
