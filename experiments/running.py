@@ -29,20 +29,24 @@ def data_file(name: str) -> Path:
     return path
 
 
-def run_case(title: str, nodes: int, settings: dict[str, Any]) -> dict[str, Any]:
+def run_case(title: str, nodes: int, settings: dict[str, Any], servers: int = 0) -> dict[str, Any]:
     """Train one cluster on this machine.
 
     Args:
         title: Shown while it runs.
         nodes: How many nodes.
         settings: Sections of the configuration but `cluster` and `nodes`.
+        servers: How many parameter servers besides.
 
     Returns:
         The cluster's summary.
     """
     print(f"running: {title} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="p2pdl-experiment-") as folder:
-        entries = [{"name": f"node{n + 1}", "address": f"127.0.0.1:{port}"} for n, port in enumerate(free_ports(nodes))]
+        ports = free_ports(nodes + servers)
+        entries = [{"name": f"node{n + 1}", "address": f"127.0.0.1:{port}"} for n, port in enumerate(ports[:nodes])]
+        for n, port in enumerate(ports[nodes:]):
+            entries.append({"name": f"server{n + 1}", "address": f"127.0.0.1:{port}", "role": "server"})
         configuration = {"cluster": {"name": "experiment"}, "nodes": entries, **settings}
         file = Path(folder) / "peers.yaml"
         file.write_text(json.dumps(configuration))

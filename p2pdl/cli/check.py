@@ -143,8 +143,8 @@ def _findings(configuration: Configuration, inspection: Inspection, links: Seque
                 "name": entry.name,
                 "address": str(entry.address),
                 "local": is_local(entry.address),
-                "samples": inspection.samples[entry.name],
-                "steps": inspection.steps[entry.name],
+                "samples": inspection.samples.get(entry.name),
+                "steps": inspection.steps.get(entry.name),
             }
             for entry in configuration.nodes
         ],

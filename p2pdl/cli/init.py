@@ -22,9 +22,11 @@ from p2pdl.node.key_pairs import make_pairs
 @click.option("--keys", is_flag=True, help="Make a key for each of its nodes as well, as `p2pdl keygen` does.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there; keys are never overwritten.")
 def command(path: str, preset: str, keys: bool, force: bool) -> None:
-    """Write a configuration with every key and a comment on each to PATH.
+    """Write a commented configuration to PATH.
 
-    As it is, it describes four nodes on this machine, on data that need no download.
+    The preset gossip has every key, and describes four nodes without a server. The others are systems with a parameter
+    server to compare it with: a server and four workers, and the keys that matter. All run on this machine as they
+    are, on data that need no download.
     """
     text = template(preset)
     target = Path(path)
@@ -42,12 +44,13 @@ def command(path: str, preset: str, keys: bool, force: bool) -> None:
             f"{target} cannot be written: {error.strerror}", "name a file in a folder that exists and is yours"
         ) from None
     shown = shlex.quote(str(target))
+    configuration = load(target)
+    nodes = "a server and four workers" if configuration.servers else "four nodes"
     click.echo(
-        f"wrote {target}: four nodes on this machine, to try out or to change\n\n"
+        f"wrote {target}: {nodes} on this machine, to try out or to change\n\n"
         f"  p2pdl check --config {shown}     what it means: model, data, what links allow\n"
         f"  p2pdl up --config {shown}        train its nodes here\n"
         f"  p2pdl node --config {shown}      one node of it: the same line on each machine, with its addresses in it"
     )
     if keys:
-        configuration = load(target)
         click.echo("\n" + report(configuration, make_pairs(configuration)))

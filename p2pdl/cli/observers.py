@@ -93,6 +93,7 @@ def _summary(node: NodeProgress) -> str:
     status = node.heard.status if node.heard else None
     if status is None or state != "training":
         return f"{node.name} {state}"
-    text = f"{node.name} step {status.step} of {status.steps}, loss {numbers.loss(status.loss)}"
+    done = f"step {status.step} of {status.steps}" if status.steps else f"version {status.step}"
+    text = f"{node.name} {done}, loss {numbers.loss(status.loss)}"
     left = seconds_left(status)
     return f"{text}, {numbers.minutes(left)} left" if left is not None else text

@@ -23,6 +23,7 @@ from p2pdl.cli.options import (
     json_option,
     set_option,
 )
+from p2pdl.cli.server_lines import server_lines
 from p2pdl.cli.tables import output, state_cell, table
 from p2pdl.cli.troubles import peers_of, those_who_left, trouble_lines
 from p2pdl.config.source import shown
@@ -145,5 +146,6 @@ def view(cluster: str, nodes: Sequence[NodeStatus]) -> Group:
             f"{status.age:.1f} s" if status.age is not None else numbers.NOTHING,
         )
     exchange = exchange_table(answered)
-    parts = [made, *([exchange] if exchange else []), trouble_lines(nodes)]
+    servers = server_lines(answered)
+    parts = [part for part in (made, exchange, servers, trouble_lines(nodes)) if part is not None]
     return Group(Text(f"cluster {shown(cluster)}", style="bold"), *parts)

@@ -7,81 +7,19 @@ would compare is wrong itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
-from typing import Any, TypeVar, get_args
+from typing import get_args
 
-from p2pdl.config.address import HIGHEST_PORT, Address, AddressError
+from p2pdl.config.address import HIGHEST_PORT, Address
 from p2pdl.config.complaints import Complaint
+from p2pdl.config.draft import Draft
 from p2pdl.config.exchange import Gossip
 from p2pdl.config.names import ModelName
+from p2pdl.config.role_checks import roles
 from p2pdl.config.sections import Model, Train
-from p2pdl.config.serving import Server
-from p2pdl.config.setting import Section
 from p2pdl.config.source import Location
 from p2pdl.config.texts import nearest
 
 GRAPH: Location = ("gossip", "graph")
-
-AnySection = TypeVar("AnySection", bound=Section)
-
-
-@dataclass(frozen=True)
-class Draft:
-    """The content of a file in which some settings are wrong.
-
-    Attributes:
-        value: Everything, as it was read.
-        wrong: Locations at which something is wrong already.
-    """
-
-    value: dict[str, Any]
-    wrong: frozenset[Location]
-
-    def sound(self, *location: str | int) -> bool:
-        """Whether nothing is wrong at, below or around a location."""
-        return not any(_related(location, other) for other in self.wrong)
-
-    def section(self, name: str, kind: type[AnySection]) -> AnySection:
-        """A section whose keys are all optional, with the wrong ones at their defaults."""
-        settings = {tuple(takewhile(lambda part: isinstance(part, str), location)) for location in self.wrong}
-        return kind.model_validate({} if (name,) in settings else _without(self.value.get(name), (name,), settings))
-
-    @property
-    def nodes(self) -> list[dict[str, Any]]:
-        """The entries of `nodes` as they were read; an entry that is no mapping becomes an empty one."""
-        entries = self.value.get("nodes")
-        if not isinstance(entries, list):
-            return []
-        return [entry if isinstance(entry, dict) else {} for entry in entries]
-
-    @property
-    def names(self) -> dict[int, str]:
-        """Name by place in the list, of the nodes that have one."""
-        named = ((place, entry.get("name")) for place, entry in enumerate(self.nodes))
-        return {place: name for place, name in named if isinstance(name, str)}
-
-    def addresses(self, key: str) -> dict[int, Address]:
-        """`address` or `bind` by place in the list, of the nodes where it can be read."""
-        found: dict[int, Address] = {}
-        for place, entry in enumerate(self.nodes):
-            try:
-                found[place] = Address.parse(entry[key])
-            except (KeyError, AddressError, TypeError, AttributeError):
-                continue  # missing or wrong: that has its own complaint
-        return found
-
-
-def _related(location: Location, other: Location) -> bool:
-    shorter = min(len(location), len(other))
-    return location[:shorter] == other[:shorter]
-
-
-def _without(value: Any, location: Location, wrong: set[Location]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    inner = {key: (*location, key) for key in value}
-    return {key: _without(value[key], inner[key], wrong) for key in value if inner[key] not in wrong}
 
 
 def cross_checks(draft: Draft) -> Iterator[Complaint]:
@@ -161,39 +99,6 @@ def measured_losses(gossip: Gossip) -> Iterator[Complaint]:
     if gossip.contribution == "measured" and gossip.merge != "contribution":
         message = f"found `measured`, but `merge: {gossip.merge}` goes by no losses"
         yield ("gossip", "contribution"), message, "write `merge: contribution`, or `contribution: claimed`"
-
-
-def roles(draft: Draft) -> Iterator[Complaint]:
-    """Servers where there can be none, or none where one is needed; an optimizer that no server has."""
-    if not draft.sound("strategy") or not draft.sound("nodes"):
-        return
-    strategy = draft.value.get("strategy", "gossip")
-    servers = [place for place, entry in enumerate(draft.nodes) if entry.get("role") == "server"]
-    if strategy != "parameter-server":
-        for place in servers:
-            message = f"found `server`, and `strategy: {strategy}` has none"
-            yield ("nodes", place, "role"), message, "write `strategy: parameter-server`, or remove the line"
-        return
-    if not servers:
-        message = "found `parameter-server`, and no node is a server"
-        yield ("strategy",), message, "write `role: server` in one entry of `nodes`"
-    elif len(servers) == len(draft.nodes):
-        yield ("nodes",), "has servers only, and nobody who trains", "add a node without `role: server`"
-    yield from server_optimizer(draft.section("server", Server), draft.section("train", Train))
-
-
-def server_optimizer(server: Server, train: Train) -> Iterator[Complaint]:
-    """What the server cannot do in place of the workers."""
-    place = ("worker" if server.policy == "adsp" else "server") if server.optimizer == "auto" else server.optimizer
-    if server.policy == "adsp" and place == "server":
-        message = "found `server`, and `policy: adsp` lets every worker train on its own between two pushes"
-        yield ("server", "optimizer"), message, "write `optimizer: worker`, or `auto`"
-    known = {"momentum", "nesterov"}
-    unknown = sorted(train.optimizer.arguments.keys() - known)
-    if place == "server" and (train.optimizer.name != "sgd" or unknown):
-        found = f"`{train.optimizer.name}`" if train.optimizer.name != "sgd" else f"sgd with `{unknown[0]}`"
-        message = f"found {found}, and a parameter server knows sgd with momentum and nesterov"
-        yield ("train", "optimizer"), message, "write `server: {optimizer: worker}`: then each worker has its own"
 
 
 def number_of_peers(gossip: Gossip, draft: Draft) -> Iterator[Complaint]:

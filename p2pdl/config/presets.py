@@ -7,8 +7,16 @@ from importlib.resources import files
 from p2pdl.config.texts import nearest
 from p2pdl.errors import StartupError
 
-PRESETS = {"gossip": "template.yaml"}
-"""File beside this one by the name of the preset."""
+PRESETS = {
+    "gossip": "template.yaml",
+    "cui-ps": "cui-ps.yaml",
+    "downpour": "downpour.yaml",
+    "adacomp": "adacomp.yaml",
+    "esgd": "esgd.yaml",
+    "adsp": "adsp.yaml",
+    "tsai": "tsai.yaml",
+}
+"""File beside this one by the name of the preset; all but the first are systems with a parameter server."""
 
 
 def template(preset: str = "gossip") -> str:

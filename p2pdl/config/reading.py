@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from p2pdl.config.checks import Draft, cross_checks
+from p2pdl.config.checks import cross_checks
 from p2pdl.config.complaints import Complaint, complaints
+from p2pdl.config.draft import Draft
 from p2pdl.config.loader import read_file
 from p2pdl.config.model import Configuration, Settings
 from p2pdl.config.overrides import apply

@@ -103,11 +103,8 @@ class Employment:
 
     def start_together(self, pause: Pause) -> None:
         """Join the servers, and take their weights; the first worker gives them its own."""
-        initial = aligned_empty(self._weights.spec.size)
-        initial[:] = 0.0
-        self._weights.copy_to(initial)
         pause(0.0)
-        self.exchange.start(initial)
+        self.exchange.start()
 
     def merge_finally(self, samples: int, pause: Pause) -> FinalMerge:
         """Wait until all workers have finished, and take the weights that the servers have then.

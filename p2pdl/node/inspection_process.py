@@ -36,9 +36,9 @@ def _inspect(configuration: Configuration) -> Inspection:
     from p2pdl.training.weights import spec_of
 
     preparation.use_threads(configuration.train.threads)
-    parts = preparation.Preparation(preparation_settings(configuration, configuration.names[0]))
+    parts = preparation.Preparation(preparation_settings(configuration, configuration.founders[0]))
     sizes = parts.partition_sizes
-    samples = {name: sizes[place % len(sizes)] for place, name in enumerate(configuration.names)}
+    samples = {name: sizes[place % len(sizes)] for place, name in enumerate(configuration.founders)}
     train = configuration.train
     nothing = np.empty(0)
     steps = {}

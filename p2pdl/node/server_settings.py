@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pdl.aggregation import OptimizerSettings
 from p2pdl.config import Configuration
 from p2pdl.config.serving import Server
-from p2pdl.protocol.parameter_server import ParameterServerSettings
+from p2pdl.protocol.server_state import ParameterServerSettings
 from p2pdl.synchronisation import PolicySettings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 Scalar = str | int | float | bool | None
 
@@ -111,3 +111,9 @@ class Table:
         if type(value) not in (list, tuple) or len(value) > self.limit:  # type: ignore[arg-type]
             raise ValueError(f"a list of at most {self.limit} maps")
         return tuple(Figures(16).check(row) for row in value)  # type: ignore[attr-defined]
+
+
+Count = Annotated[int, Whole()]
+Word = Annotated[int, Whole(0, 2**64 - 1)]
+Name = Annotated[str, Text(64)]
+Number = Annotated[float | None, Finite()]

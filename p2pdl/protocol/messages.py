@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from p2pdl.protocol.fields import Figures, Finite, Flag, Scalar, Table, Text, Whole, WholeList
+from p2pdl.protocol.fields import Count, Figures, Flag, Name, Number, Scalar, Table, Text, WholeList, Word
+from p2pdl.protocol.worker_messages import BeginRequest as BeginRequest
+from p2pdl.protocol.worker_messages import InitialRequest as InitialRequest
+from p2pdl.protocol.worker_messages import JoinRequest as JoinRequest
+from p2pdl.protocol.worker_messages import LeaveRequest as LeaveRequest
+from p2pdl.protocol.worker_messages import PushRequest as PushRequest
+from p2pdl.protocol.worker_messages import WorkerReply as WorkerReply
+from p2pdl.protocol.worker_messages import WorkerRequest as WorkerRequest
 
 PROTOCOL_VERSION = 4
 """Raised whenever a node of the version before could misread a message."""
@@ -22,10 +29,6 @@ RUMOUR_ROWS = 8
 MEMBER_ROWS = 512
 """Rows about members in one exchange of the whole list, at most; fewer where a header could not hold them."""
 
-Count = Annotated[int, Whole()]
-Word = Annotated[int, Whole(0, 2**64 - 1)]
-Name = Annotated[str, Text(64)]
-Number = Annotated[float | None, Finite()]
 Place = Annotated[str, Text(300)]
 Rumours = Annotated[tuple[dict[str, Scalar], ...], Table(RUMOUR_ROWS)]
 Members = Annotated[tuple[dict[str, Scalar], ...], Table(MEMBER_ROWS)]
@@ -260,94 +263,6 @@ class SettingsReply:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinRequest:
-    """Let me work for you, parameter server. The rows of the asker's WeightSpec follow as one frame.
-
-    Attributes:
-        spec: The digest of the WeightSpec.
-    """
-
-    spec: Name
-
-
-@dataclass(frozen=True, slots=True)
-class InitialRequest:
-    """A shard of the weights to begin with follows, as one frame of float32. Sent by the worker that was asked to.
-
-    Attributes:
-        shard: Its number.
-        digest: Digest of the frame.
-    """
-
-    shard: Count
-    digest: Word
-
-
-@dataclass(frozen=True, slots=True)
-class PushRequest:
-    """What an iteration has made of a shard follows, as one frame.
-
-    Attributes:
-        incarnation: Of the server, as the reply to the `JoinRequest` gave it.
-        clock: The iteration.
-        base: The version of the weights that the iteration began from.
-        shard: Number of the shard; of those that a push has nothing for, nothing is sent.
-        last: True for the last frame of this push.
-        digest: Digest of the frame; the frame is empty where the whole push is.
-        loss: The worker's training loss.
-        samples: Training samples behind the push.
-    """
-
-    incarnation: Name
-    clock: Count
-    base: Count
-    shard: Count
-    last: Annotated[bool, Flag()]
-    digest: Word
-    loss: Number
-    samples: Count
-
-
-@dataclass(frozen=True, slots=True)
-class BeginRequest:
-    """May I begin my iteration?"""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveRequest:
-    """I work no more for you.
-
-    Attributes:
-        finished: True if the worker has done all its steps; False if it was stopped.
-    """
-
-    finished: Annotated[bool, Flag()]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReply:
-    """How a worker stands with a parameter server.
-
-    Attributes:
-        incarnation: Random name of the server's life.
-        clock: The worker's iteration: the one that it does next.
-        version: The newest version of the weights; 0 while there are none.
-        admitted: Whether the worker may begin that iteration.
-        sends_initial: Whether it is asked to send the weights to begin with.
-        commit_in: Seconds until it is to push; nil to push after every step.
-        workers: Workers that take part now.
-    """
-
-    incarnation: Name
-    clock: Count
-    version: Count
-    admitted: Annotated[bool, Flag()]
-    sends_initial: Annotated[bool, Flag()]
-    commit_in: Number
-    workers: Count
-
-
-@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why there is no other reply.
 
@@ -392,7 +307,6 @@ REFUSALS = {
 
 MemberRequest = ProbeRequest | RelayRequest | RelayedRequest | SyncRequest
 MemberReply = ProbeReply | SyncReply
-WorkerRequest = JoinRequest | InitialRequest | PushRequest | BeginRequest | LeaveRequest
 Request = SnapshotRequest | RangeRequest | SpecRequest | StatusRequest | SettingsRequest | MemberRequest | WorkerRequest
 Reply = SnapshotReply | RangeReply | SpecReply | StatusReply | SettingsReply | MemberReply | WorkerReply | Refusal
 Message = Request | Reply

@@ -7,21 +7,12 @@ weights by key range. Here a key is the number of a shard, and the shards of a p
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pdl.aggregation import Collection as UpdateCollection
-from p2pdl.aggregation import (
-    OptimizerSettings,
-    ServerOptimizer,
-    Update,
-    UpdateRule,
-    make_optimizer,
-    make_rule,
-)
+from p2pdl.aggregation import Update
 from p2pdl.errors import CheckpointMismatch, PeerError, PeerRefused, RejectedWeights
 from p2pdl.protocol.messages import (
     REFUSALS,
@@ -34,12 +25,14 @@ from p2pdl.protocol.messages import (
     WorkerReply,
     WorkerRequest,
 )
+from p2pdl.protocol.server_state import Arrays, WeightShard, Worker, shards_of
+from p2pdl.protocol.server_state import ParameterServerSettings as ParameterServerSettings
 from p2pdl.protocol.serving import refusal
 from p2pdl.protocol.worker_frames import checked_frame, initial_values, parsed_layout
 from p2pdl.sparsifier import SelectionCoding
-from p2pdl.spec import SHARD_ELEMENTS, Snapshot, SnapshotInfo, WeightSpec, combine_digests, shard_digests
-from p2pdl.synchronisation import Policy, PolicySettings, make_policy
-from p2pdl.types import Float32Vector, NodeId
+from p2pdl.spec import Snapshot, SnapshotInfo, WeightSpec, combine_digests, shard_digests
+from p2pdl.synchronisation import Policy, make_policy
+from p2pdl.types import Float32Vector, Indices, NodeId
 
 LOSS_MEMORY = 0.98
 """What the mean of the workers' losses keeps at each push."""
@@ -47,66 +40,11 @@ LOSS_MEMORY = 0.98
 WORKERS = 4096
 """Names that may take part at one time: they are the askers' own choice."""
 
-Arrays = dict[str, NDArray[Any]]
+NOTHING = np.empty(0, np.intp), np.empty(0, np.float32)
+"""Indices and values of an update that changes nothing."""
 
-
-@dataclass(frozen=True, slots=True)
-class ParameterServerSettings:
-    """How a parameter server works.
-
-    Attributes:
-        policy: Name of the synchronisation policy.
-        policy_settings: What it can be told.
-        rule: Name of the update rule.
-        optimizer: Name of the server's optimizer; `none` where those of the workers do its work.
-        optimizer_settings: What it can be told.
-        rate: By what each update is multiplied; None for one divided by the number of workers.
-        values: How the values of a push are coded.
-        lease: Seconds after which a worker that was not heard of takes no part any more.
-        expected: Workers that are waited for before the first iteration begins.
-        start_wait: Seconds for which they are, from when the first one has joined.
-    """
-
-    policy: str = "bsp"
-    policy_settings: PolicySettings = PolicySettings()
-    rule: str = "consgd"
-    optimizer: str = "sgd"
-    optimizer_settings: OptimizerSettings = OptimizerSettings()
-    rate: float | None = None
-    values: str = "float32"
-    lease: float = 10.0
-    expected: int = 1
-    start_wait: float = 30.0
-
-
-@dataclass(slots=True)
-class Worker:
-    """One that takes part.
-
-    Attributes:
-        clock: The iteration that it does next.
-        heard: When it was last heard of.
-        pushed: Shards of that iteration that have come.
-    """
-
-    clock: int
-    heard: float
-    pushed: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Shard:
-    """One key: its weights, and what weighs the updates of it."""
-
-    weights: Float32Vector
-    rule: UpdateRule
-    optimizer: ServerOptimizer
-    collection: UpdateCollection | None
-
-    def apply(self, values: Float32Vector, update: Update | None, rate: float) -> None:
-        if rate != 1.0:
-            values = values * np.float32(rate)
-        self.optimizer.apply(self.weights, values, indices=None if update is None else update.indices)
+MOST_SAMPLES = 2**63 - 1
+"""What a message can say: how many a push counts for is its sender's claim."""
 
 
 class ParameterServer:
@@ -132,7 +70,7 @@ class ParameterServer:
         self.policy: Policy = make_policy(settings.policy, settings.policy_settings)
         self._spec: WeightSpec | None = None
         self._coding: SelectionCoding | None = None
-        self._shards: list[_Shard] = []
+        self._shards: list[WeightShard] = []
         self._vector: Float32Vector | None = None
         self._initial: set[int] = set()
         self._initial_from: NodeId | None = None
@@ -144,6 +82,9 @@ class ParameterServer:
         self.counters = {"pushes": 0, "ingress_bytes": 0, "lapsed": 0, "staleness_sum": 0}
         self._published = 0.0
         self._complete_below = 0
+        self._collected_from: dict[NodeId, set[int]] = {}
+        self._missed: set[NodeId] = set()
+        self._missed_until: float | None = None
         self._served: set[NodeId] = set()
         self._begins_at: float | None = None
 
@@ -154,8 +95,8 @@ class ParameterServer:
 
     @property
     def is_done(self) -> bool:
-        """True once somebody has finished and nobody works any more."""
-        return bool(self.finished) and not self.workers
+        """True once somebody has finished, nobody works any more, and nobody may yet come back after a restart."""
+        return bool(self.finished) and not self.workers and not self._missed
 
     def layout(self) -> WeightSpec | None:
         """The model's layout; None before the first worker."""
@@ -201,9 +142,10 @@ class ParameterServer:
                 case JoinRequest():
                     self._join(request, worker, payload, now)
                 case LeaveRequest():
-                    self._leave(worker, now)
                     if request.finished:
                         self.finished.add(worker)
+                    self._missed.discard(worker)
+                    self._leave(worker, now)
                     return self._reply(None, worker, now)
                 case _ if worker not in self.workers:
                     return refusal("not-joined")
@@ -222,16 +164,19 @@ class ParameterServer:
         """True if all workers have finished, and each has begun to take the last of the final weights."""
         return self.is_done and self.finished <= self._served
 
-    def on_pulled(self, worker: NodeId, shards: Collection[int]) -> None:
-        """Note that a worker gets these shards as they are now."""
+    def on_pulled(self, worker: NodeId, shards: Collection[int], now: float) -> None:
+        """Note that a worker gets these shards as they are now, and is there."""
         if self.is_done and len(self._shards) - 1 in shards:
             self._served.add(worker)
         if worker in self.workers:
+            self.workers[worker].heard = now
             for number in shards:
                 self._shards[number].rule.on_pull(worker)
 
     def expire(self, now: float) -> None:
         """Let those go that were not heard of for longer than the lease."""
+        if self._missed:
+            self._expire_missed(now)
         for name in [name for name, it in self.workers.items() if now - it.heard > self._settings.lease]:
             self._leave(name, now)
             self.counters["lapsed"] += 1
@@ -259,17 +204,19 @@ class ParameterServer:
             "loss": self.loss if np.isfinite(self.loss) else None,
             "low": self.policy.low,
             "finished": sorted(self.finished),
+            "workers": sorted({*self.workers, *self._missed}),
             "counters": dict(self.counters),
             "policy": self._settings.policy,
         }
         arrays: Arrays = {"weights": self._vector}
         for number, shard in enumerate(self._shards):
-            arrays |= {f"rule/{number}/{name}": array for name, array in shard.rule.state().items()}
-            arrays |= {f"optimizer/{number}/{name}": array for name, array in shard.optimizer.state().items()}
+            arrays |= shard.state(number)
         return header, arrays
 
     def restore(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `state` gave, before anybody has joined; workers join again, at the lowest clock.
+
+        Those that took part then are missed for as long as a lease: until then the run is not done without them.
 
         Raises:
             CheckpointMismatch: It was made with another update rule or optimizer.
@@ -280,11 +227,10 @@ class ParameterServer:
             raise CheckpointMismatch("the checkpoint's weights are not of its own layout")
         self._vector[:] = arrays["weights"]
         for number, shard in enumerate(self._shards):
-            shard.rule.restore(_below(arrays, f"rule/{number}/"))
-            shard.optimizer.restore(_below(arrays, f"optimizer/{number}/"))
+            shard.restore(number, arrays)
         self.version, self.samples = header["version"], header["samples"]
         self.loss = float("nan") if header["loss"] is None else header["loss"]
-        self.finished = set(header["finished"])
+        self.finished, self._missed = set(header["finished"]), set(header["workers"])
         self.counters |= header["counters"]
         self._complete_below = header["low"]
         self.policy = make_policy(self._settings.policy, self._settings.policy_settings, header["low"])
@@ -297,27 +243,32 @@ class ParameterServer:
             raise PeerRefused(f"the model's digest is {self._spec.digest} here and {request.spec} there", code="model")
         if worker not in self.workers and len(self.workers) >= WORKERS:
             raise PeerRefused(f"{WORKERS} workers take part already", code="busy")
-        self._leave(worker, now)
         self.finished.discard(worker)
+        # While it changes from one part to the next, the run is not done for want of workers.
+        self._missed.add(worker)
+        self._leave(worker, now)
+        self._missed.discard(worker)
         if self._begins_at is None:
             self._begins_at = now + self._settings.start_wait
-        self.workers[worker] = Worker(self.policy.join(worker, now), now)
+        clock = self.policy.join(worker, now)
+        self.workers[worker] = Worker(clock, now, set(self._collected_from.get(worker, ())))
 
     def _take_layout(self, spec: WeightSpec) -> None:
-        settings = self._settings
-        self._spec = spec
-        self._coding = SelectionCoding(spec, settings.values)
-        self._vector = np.zeros(spec.size, np.float32)
-        for start in range(0, spec.size, SHARD_ELEMENTS):
-            weights = self._vector[start : start + SHARD_ELEMENTS]
-            self._shards.append(
-                _Shard(
-                    weights,
-                    make_rule(settings.rule, weights.size),
-                    make_optimizer(settings.optimizer, weights.size, settings.optimizer_settings),
-                    UpdateCollection(weights.size) if self.policy.collects else None,
-                )
-            )
+        # All or nothing: memory may be too short for a stranger's layout.
+        coding = SelectionCoding(spec, self._settings.values)
+        vector = np.zeros(spec.size, np.float32)
+        shards = shards_of(vector, self._settings, self.policy.collects)
+        self._spec, self._coding, self._vector, self._shards = spec, coding, vector, shards
+
+    def _expire_missed(self, now: float) -> None:
+        if self._missed_until is None:
+            self._missed_until = now + self._settings.lease
+        if now <= self._missed_until:
+            return
+        for worker in self._missed:
+            for shard in self._shards:
+                shard.rule.forget(worker)
+        self._missed.clear()
 
     def _leave(self, worker: NodeId, now: float) -> None:
         if self.workers.pop(worker, None) is None:
@@ -357,18 +308,18 @@ class ParameterServer:
         frame = checked_frame(payload, request.digest)
         if frame.nbytes and request.shard not in state.pushed:
             assert self._coding is not None
-            indices, values = self._coding.decode(request.shard, frame)
-            staleness = 0 if self.policy.collects else max(0, self.version - request.base)
-            update = Update(worker, request.clock, staleness, 0, indices, values, request.samples)
-            self._apply(self._shards[request.shard], update)
-            state.pushed.add(request.shard)
+            self._take(request, worker, request.shard, *self._coding.decode(request.shard, frame))
         self.counters["ingress_bytes"] += frame.nbytes
         if not request.last:
             return
+        for number in range(len(self._shards)):
+            if number not in state.pushed:
+                # Momentum, and the mean over the workers, are to know of an update that is zero.
+                self._take(request, worker, number, *NOTHING)
         self.policy.push(worker, request.clock, float("nan") if request.loss is None else request.loss, now)
         state.clock += 1
         state.pushed.clear()
-        self.samples += request.samples
+        self.samples = min(self.samples + request.samples, MOST_SAMPLES)
         self.counters["pushes"] += 1
         self.counters["staleness_sum"] += max(0, self.version - request.base)
         if request.loss is not None:
@@ -378,12 +329,17 @@ class ParameterServer:
             self.version, self._published = self.version + 1, now
         self._complete(now)
 
-    def _apply(self, shard: _Shard, update: Update) -> None:
-        values = shard.rule.scaled(update)
-        if shard.collection is not None:
-            shard.collection.add(update, values)
-        else:
-            shard.apply(values, update, self._rate())
+    def _take(
+        self, request: PushRequest, worker: NodeId, number: int, indices: Indices | None, values: Float32Vector
+    ) -> None:
+        collects = self.policy.collects
+        staleness = 0 if collects else max(0, self.version - request.base)
+        update = Update(worker, request.clock, staleness, 0, indices, values, request.samples)
+        self._shards[number].take(update, self._rate())
+        self.workers[worker].pushed.add(number)
+        if collects:
+            # Kept beyond its leaving: who joins again within the iteration must not count twice.
+            self._collected_from.setdefault(worker, set()).add(number)
 
     def _rate(self) -> float:
         if self._settings.rate is not None:
@@ -391,16 +347,14 @@ class ParameterServer:
         return 1.0 / max(1, len(self.workers))
 
     def _complete(self, now: float) -> None:
-        """Apply what was collected of an iteration that nobody is at any more."""
-        if not self.policy.collects or self.policy.low <= self._complete_below:
+        """Apply what was collected of an iteration that nobody is at any more, or that nobody will go on with."""
+        if not self.policy.collects or not (self.policy.low > self._complete_below or self.is_done):
             return
         self._complete_below = self.policy.low
-        moved = False
-        for shard in self._shards:
-            if shard.collection is not None and shard.collection.count:
-                shard.apply(shard.collection.take(), None, self._settings.rate or 1.0)
-                moved = True
-        if moved:
+        self._collected_from.clear()
+        rate = self._settings.rate or 1.0
+        # All of them: a list, since `any` would stop at the first.
+        if any([shard.complete(rate) for shard in self._shards]):
             self.version, self._published = self.version + 1, now
 
     def _has_begun(self, now: float) -> bool:
@@ -428,7 +382,3 @@ class ParameterServer:
             commit_in,
             len(self.workers),
         )
-
-
-def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -117,7 +117,7 @@ class Employer(Protocol):
         """Answer a worker."""
         ...
 
-    def on_pulled(self, worker: NodeId, shards: Collection[int]) -> None:
+    def on_pulled(self, worker: NodeId, shards: Collection[int], now: float) -> None:
         """Note that a worker gets these shards as they are now."""
         ...
 
@@ -253,7 +253,7 @@ class Serving:
             return refusal("bad-request", f"{len(request.copies)} digests of copies do not fit {request.codec}"), ()
         reply, payload = self._encoded(request, snapshot, self.encoders.get(puller, request.codec, spec), shards)
         if self._employer is not None and isinstance(reply, RangeReply):
-            self._employer.on_pulled(puller, shards)
+            self._employer.on_pulled(puller, shards, now)
         self._uploads.touch(puller, now, stop, sum(frame.nbytes for frame in payload))
         if request.last:
             self._held.end_lease(snapshot.info.version, puller)

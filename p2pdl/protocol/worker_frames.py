@@ -25,7 +25,8 @@ def parsed_layout(payload: memoryview | None, digest: str) -> WeightSpec:
         again = WeightSpec.layout([(it.name, it.shape, it.dtype, it.trainable) for it in spec.variables])
     except (ValueError, UnicodeDecodeError, OverflowError):
         raise RejectedWeights("the layout of the model cannot be read", code="payload") from None
-    if spec != again or spec.digest != digest or not 0 < spec.size <= GREATEST_SIZE:
+    negative = any(size < 0 for variable in spec.variables for size in variable.shape)
+    if spec != again or spec.digest != digest or negative or not 0 < spec.size <= GREATEST_SIZE:
         raise RejectedWeights("the layout of the model is not what its digest says", code="payload")
     return spec
 

@@ -86,10 +86,10 @@ class Answerer:
             if not frames:
                 raise ProtocolError("a request has one frame at least")
             envelope = decode(frames[0])
+            request_id = envelope.id
             wanted = 2 if isinstance(envelope.message, WITH_PAYLOAD) else 1
             if len(frames) != wanted:
                 raise ProtocolError(f"{type(envelope.message).__name__} is {wanted} frames, not {len(frames)}")
-            request_id = envelope.id
             why = _refused(envelope, asker) if asker is not None else None
             if why is not None:
                 reply = why

@@ -132,9 +132,9 @@ def run(settings: ParameterProcessSettings) -> int:
     view = ParameterView(core, settings.steps)
     serving = Serving(settings.cluster, view, limits, None, b"", core)
     answerer = Answerer(settings.cluster, settings.node, serving, Backlog(limits.memory_nbytes // 2))
-    memory = MemoryLimit(limits.memory_nbytes, partial(_needed, core, serving))
+    limit = partial(MemoryLimit, limits.memory_nbytes, partial(_needed, core, serving))
     announce(settings.ready, "")
-    serve(transport, answerer, core, view, keeper, memory, clock, lambda: stopping)
+    serve(transport, answerer, core, view, keeper, limit, clock, lambda: stopping)
     keeper.close()
     keeper.write_summary("done" if core.is_done else "stopped", view)
     transport.close()
@@ -147,11 +147,12 @@ def serve(
     core: ParameterServer,
     view: ParameterView,
     keeper: Keeper,
-    memory: MemoryLimit,
+    limit: Callable[[], MemoryLimit],
     clock: Clock,
     is_stopping: Callable[[], bool],
 ) -> None:
     """Answer workers until told to stop, or until all have finished and nobody asks for anything any more."""
+    memory: MemoryLimit | None = None
     ends_at = math.inf
     while not is_stopping():
         now = clock.now()
@@ -169,7 +170,11 @@ def serve(
         request = transport.receive(POLL_SECONDS)
         if request is None:
             continue
-        memory.adapt()
+        if memory is not None:
+            memory.adapt()
+        elif core.layout() is not None:
+            # Not before: how much a model takes is known when the first worker has told.
+            memory = limit()
         answer = answerer(request.frames, clock.now(), request.asker)
         transport.reply(answer.frames)
         view.count(answer)
@@ -237,6 +242,7 @@ class Keeper:
             "seconds": self._clock.now() - self._started,
             "smoothed_loss": core.loss if core.loss == core.loss else None,
             "finished": sorted(core.finished),
+            "dense_bytes": spec.nbytes if (spec := core.layout()) else None,
             **view.figures(),
         }
         (self._path / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -58,6 +58,7 @@ class ParameterView:
         """What status and summary say, by name."""
         return {
             **self._core.figures(),
+            "bytes_received": self._core.counters["ingress_bytes"],
             "bytes_sent": self._bytes_sent,
             "requests": self._requests,
             **{f"refused_{code}": count for code, count in sorted(self.refusals.items()) if count},

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -32,8 +33,12 @@ FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.001, 1.25, 0.05
 RETRY_PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds between two attempts to reach a server that is away; the last one over and over."""
 
-REJOIN = {"not-joined", "other-iteration", "outside-window", "not-pulled", "too-stale"}
-"""Refusals after which a worker joins anew: the server was started again, or has done without it for a while."""
+HEARD_SECONDS = 2.0
+"""How often a worker that trains on its own between two pushes says that it is there, so that its lease goes on."""
+
+REJOIN = {"not-joined", "not-ready", "other-iteration", "outside-window", "not-pulled", "too-stale"}
+"""Refusals after which a worker joins anew: the server was started again, or has done without it for a while. What it
+was about to push was made from weights of that time, and is dropped."""
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +142,7 @@ class WorkerExchange:
         self._samples = 0
         self._pushed_samples = 0
         self._commit_at: float | None = None
+        self._heard_at = -math.inf
         self._has_work = False
         self._away = False
 
@@ -145,20 +151,10 @@ class WorkerExchange:
         self._samples = self._pushed_samples = samples
         self.smoothed_loss, self.counters = loss, counters
 
-    def start(self, initial: Float32Vector) -> None:
-        """Join every server, give them the weights to begin with where they have none, and take theirs.
-
-        Args:
-            initial: This worker's weights; those of all workers are alike.
-        """
+    def start(self) -> None:
+        """Join every server, give them the weights to begin with where they have none, and take theirs."""
         for link in self._links:
-            reply = self._join(link)
-            while reply is not None and not reply.version and not self._stopping():
-                if reply.sends_initial:
-                    reply = self._tried(link, lambda link=link: link.send_initial(initial))
-                else:
-                    time.sleep(LONGEST_PAUSE)
-                    reply = self._tried(link, link.begin)
+            self._take_part(link)
         self._turn()
 
     def after_step(self, step: int, samples: int, loss: float) -> None:
@@ -177,8 +173,13 @@ class WorkerExchange:
         self._samples = samples
         self.smoothed_loss = smoothed(self.smoothed_loss, loss)
         self._has_work = True
-        if self._commit_at is None or self._clock.now() >= self._commit_at:
+        now = self._clock.now()
+        if self._commit_at is None or now >= self._commit_at:
             self._exchange(loss)
+        elif now >= self._heard_at + HEARD_SECONDS:
+            self._heard_at = now
+            for link in self._links:
+                self._tried(link, link.begin, rejoins=True)
 
     def finish(self) -> None:
         """Push what has not been pushed, and tell the servers that all steps are done."""
@@ -243,7 +244,8 @@ class WorkerExchange:
         self.counters.pull_seconds += self._record("pull", started)
         waits = [link.reply.commit_in for link in self._links if link.reply is not None]
         known = [seconds for seconds in waits if seconds is not None]
-        self._commit_at = self._clock.now() + min(known) if known else None
+        self._heard_at = self._clock.now()
+        self._commit_at = self._heard_at + min(known) if known else None
 
     def _adopt(self) -> None:
         for link in self._links:
@@ -259,8 +261,18 @@ class WorkerExchange:
             raise outcome.error
         return link.reply
 
-    def _join(self, link: ServerLink) -> WorkerReply | None:
-        return self._tried(link, link.join)
+    def _take_part(self, link: ServerLink) -> WorkerReply | None:
+        """Join a server; where it has no weights, as at the start of a run, it gets this worker's if it wants them."""
+        reply = self._tried(link, link.join)
+        while reply is not None and not reply.version and not self._stopping():
+            if reply.sends_initial:
+                initial = np.zeros(self._weights.spec.size, np.float32)
+                self._weights.copy_to(initial)
+                reply = self._tried(link, partial(link.send_initial, initial))
+            else:
+                time.sleep(LONGEST_PAUSE)
+                reply = self._tried(link, link.begin)
+        return reply
 
     def _tried(
         self, link: ServerLink, attempt: Callable[[], WorkerReply | None], rejoins: bool = False
@@ -270,10 +282,10 @@ class WorkerExchange:
         Args:
             link: The server.
             attempt: What to try.
-            rejoins: True if it needs the worker to take part, and is to be tried again once it does.
+            rejoins: True if it needs the worker to take part: if that does not any more, it joins, and this is over.
 
         Returns:
-            What the attempt returned; None if the node is to stop.
+            What the attempt returned, or how the worker stands after it has joined; None if the node is to stop.
         """
         failures = 0
         while not self._stopping():
@@ -282,8 +294,7 @@ class WorkerExchange:
             except PeerError as error:
                 self._note(link, error)
                 if error.code in REJOIN and rejoins:
-                    self._tried(link, link.join)
-                    continue
+                    return self._take_part(link)
                 if error.code in ("model", "cluster", "protocol-version", "not-a-server"):
                     raise
                 self._sleep(RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from p2pdl.cli import program
 from p2pdl.config import load
+from p2pdl.config.presets import PRESETS, template
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,17 @@ def test_folder_that_is_missing_is_named() -> None:
     result = init("nowhere/peers.yaml")
     assert result.exit_code == 2
     assert "nowhere/peers.yaml cannot be written: No such file or directory" in result.stderr
+
+
+def test_every_preset_is_written_as_it_is_and_named_in_the_help() -> None:
+    told = init("--help").output
+    for preset in PRESETS:
+        result = init("--preset", preset, f"{preset}.yaml")
+        assert result.exit_code == 0
+        assert Path(f"{preset}.yaml").read_text(encoding="utf-8") == template(preset)
+        who = "four nodes" if preset == "gossip" else "a server and four workers"
+        assert f"wrote {preset}.yaml: {who} on this machine" in result.stdout
+        assert re.search(rf"\b{preset}\b", told)
 
 
 def test_unknown_preset_is_answered_with_the_known_ones() -> None:

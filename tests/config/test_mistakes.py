@@ -97,8 +97,8 @@ SECTION_AT = 10
             10,
             "wanted one of contribution, mean\n  -> write, for example, `merge: contribution`",
         ),
-        ("strategy: solo", 10, "strategy: found `solo`; wanted one of gossip, single"),
-        ("strategy: parameter-server", 10, "strategy: found `parameter-server`; wanted one of gossip, single"),
+        ("strategy: solo", 10, "strategy: found `solo`; wanted one of gossip, parameter-server, single"),
+        ("strategy: parameter-servers", 10, "-> write `strategy: parameter-server`"),
         ("compress: {mask: off}", 10, "found `off`, which YAML reads as false; wanted one of magnitude, signed, none"),
         ("compress: {mask: off}", 10, "-> write `mask: none`"),
         (

@@ -6,11 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import zmq
 
+from p2pdl.codec.indices import BITMAP, GAPS
+from p2pdl.codec.sparse_values import VALUE_CODINGS
+from p2pdl.config.serving import Server
 from p2pdl.protocol.fields import Figures, Finite, Flag, Table, Text, Whole, WholeList
 from p2pdl.protocol.held import HELD_VERSIONS, LEASE_SECONDS
 from p2pdl.protocol.messages import (
@@ -21,11 +25,19 @@ from p2pdl.protocol.messages import (
     REPLY_LIMIT,
     STATES,
     Envelope,
+    InitialRequest,
+    JoinRequest,
+    PushRequest,
     RangeReply,
     RangeRequest,
+    WorkerRequest,
 )
 from p2pdl.protocol.pull import ATTEMPTS, PullSettings
+from p2pdl.protocol.server_state import ParameterServerSettings
 from p2pdl.protocol.serving import SPEC_FRAME_BYTES, SPEC_FRAMES
+from p2pdl.server.answer import WITH_PAYLOAD
+from p2pdl.sparsifier import Selection, SelectionCoding
+from p2pdl.sparsifier.payload import ALL, LEFT_OUT, OVERHEAD
 from p2pdl.spec import ALIGNMENT, SHARD_ELEMENTS, WeightSpec, combine_digests, shard_digests, vector_digest
 from p2pdl.transport.zeromq import WIDEST_WINDOW, ZmqClient, ZmqServer
 from p2pdl.wire import FRAME_LIMIT, HEADER_LIMIT, decode, encode
@@ -133,6 +145,24 @@ def test_page_gives_windows_and_deadlines() -> None:
     assert f"{settings.request_timeout:g} s" in expected["silence of the server"]
     assert f"{settings.timeout:g} s" in expected["whole pull"]
     assert ATTEMPTS == 2 and "asked for once more" in pull
+
+
+def test_page_gives_leases_and_frames_of_workers() -> None:
+    workers = section("## Workers")
+    assert f"`server.lease`, {Server().lease:g} s" in workers and Server().lease == ParameterServerSettings().lease
+    assert [row[0] for row in table(workers, "bytes")] == ["1", "1", "2", "4", "", "the rest"]
+    indices, values = (row[1] for row in table(workers, "bytes")[:2])
+    codes = {"every entry": ALL, "a bitmap": BITMAP, "gaps": GAPS, "gaps between the entries left out": LEFT_OUT}
+    assert all(f" {code} {name}" in indices for name, code in codes.items())
+    assert all(f" {place} {name}" in values for place, name in enumerate(VALUE_CODINGS))
+    spec = dense_spec(ALIGNMENT)
+    [(_, frame)] = SelectionCoding(spec).encode(Selection(np.array([1, 4]), np.array([2.0, 3.0], np.float32)))
+    written_out = bytes([BITMAP, 0, 0, 0, 2, 0, 0, 0]) + np.array([2, 3], "<f4").tobytes() + bytes([0b10010, 0])
+    assert frame.tobytes() == written_out
+    assert 4 * SHARD_ELEMENTS + OVERHEAD <= FRAME_LIMIT
+    asked = {kind for kind in get_args(WorkerRequest) if kind in WITH_PAYLOAD}
+    assert asked == set(WITH_PAYLOAD) == {JoinRequest, InitialRequest, PushRequest}
+    assert "in a `join`, an `initial` and a `push`" in section("## Transport")
 
 
 @pytest.mark.parametrize("side", ["server", "client"])

@@ -17,7 +17,8 @@ from p2pdl.config import load
 from tests.node.clusters import START_SECONDS, make_lab
 from tests.processes import ROOT, free_port, wait_until
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -71,7 +72,7 @@ def test_the_snippet_makes_two_copies_of_a_script_one_cluster(tmp_path):
 
 
 def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_path):
-    init, check, node, status, keygen, connect, join = commands()
+    init, check, node, status, keygen, connect, join, *_ = commands()
     assert run(init, tmp_path).returncode == 0
     file = tmp_path / "peers.yaml"
     # The file is for ports that may be in use here, and for more passes than this test has time for.
@@ -121,14 +122,23 @@ def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_
     assert run(keygen, tmp_path).returncode == 0 and (tmp_path / "keys" / "node1.secret").exists()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_for_a_parameter_server_are_about_one_file_that_loads(tmp_path):
+    *_, init, up = commands()
+    words = shlex.split(up)
+    assert words[:3] == ["p2pdl", "up", "--config"] and len(words) == 4
+    assert asked(init, tmp_path).exit_code == 0
+    configuration = load(tmp_path / words[3])
+    assert configuration.strategy == "parameter-server" and len(configuration.servers) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_link_to_a_file_of_the_project_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_of_a_shell_block_exists(page):
     for line in "".join(blocks(page, "sh")).splitlines():
         words = shlex.split(line, comments=True)

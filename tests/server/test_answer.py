@@ -82,19 +82,23 @@ def test_range_in_advance_names_any_id_that_a_snapshot_request_may_have(request_
 @pytest.mark.parametrize(
     "frames, code, text",
     [
-        ((), "bad-request", "a request is one frame, not 0"),
-        ((ASK, b""), "bad-request", "a request is one frame, not 2"),
-        ((b"",) * 1000, "bad-request", "a request is one frame, not 1000"),
+        ((), "bad-request", "a request has one frame at least"),
+        ((ASK, b""), "bad-request", "StatusRequest is 1 frames, not 2"),
+        ((ASK, *(b"",) * 999), "bad-request", "StatusRequest is 1 frames, not 1000"),
+        ((msgpack.packb(header("begin")), b""), "bad-request", "BeginRequest is 1 frames, not 2"),
+        ((msgpack.packb(header("push")),), "bad-request", "PushRequest is 2 frames, not 1"),
+        ((msgpack.packb(header("join")), b"", b""), "bad-request", "JoinRequest is 2 frames, not 3"),
+        ((msgpack.packb(header("push")), b""), "not-a-server", REFUSALS["not-a-server"]),
         ((b"",), "bad-request", "not a valid msgpack map"),
         ((b"GET / HTTP/1.1",), "bad-request", "not a valid msgpack map"),
         ((bytes(HEADER_LIMIT + 1),), "bad-request", "over the limit"),
-        ((msgpack.packb(header("status", protocol=9)),), "protocol-version", "version 9, this node version 3"),
+        ((msgpack.packb(header("status", protocol=9)),), "protocol-version", "version 9, this node version 4"),
         ((msgpack.packb(header("status-reply")),), "bad-request", "StatusReply is not a request"),
         ((msgpack.packb(header("status", cluster="x")),), "cluster", "cluster 'lab', not 'x'"),
     ],
 )
 def test_junk_is_refused_with_code_and_reason(frames: tuple[bytes, ...], code: str, text: str) -> None:
-    assert PROTOCOL_VERSION == 3
+    assert PROTOCOL_VERSION == 4
     answer = answerer_of()(views(*frames), 1.0)
     message = replied(answer).message
     assert isinstance(message, Refusal) and message.code == answer.refused == code

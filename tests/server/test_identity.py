@@ -21,6 +21,7 @@ from p2pdl.protocol.messages import (
     Envelope,
     RangeRequest,
     Refusal,
+    Reply,
     SnapshotReply,
     SnapshotRequest,
     SpecRequest,
@@ -43,7 +44,7 @@ from tests.processes import memory_mib, server, wait_until
 from tests.protocol.nodes import PlainNode
 from tests.puller.pulling import pull
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
-from tests.wire.headers import header
+from tests.wire.headers import WITH_PAYLOAD, header
 
 SPEC = dense_spec(1000)
 VECTOR = random_vector(SPEC.size)
@@ -59,15 +60,16 @@ class Listening(Serving):
         super().__init__("lab", PlainNode())
         self.names: list[str] = []
 
-    def on_request(self, envelope: Envelope, now: float) -> tuple[object, Payload]:  # type: ignore[override]
+    def on_request(self, envelope: Envelope, now: float, payload: memoryview | None = None) -> tuple[Reply, Payload]:
         self.names.append(envelope.node)
-        return super().on_request(envelope, now)
+        return super().on_request(envelope, now, payload)
 
 
 def answered(fields: dict[str, object], asker: Asker | None) -> tuple[str, list[str]]:
     """The code of the refusal, if it is one, and the names under which the request was taken."""
     serving = Listening()
-    answer = Answerer("lab", "alpha", serving)([memoryview(msgpack.packb(fields))], 1.0, asker)
+    payload = [memoryview(b"")] if fields["type"] in WITH_PAYLOAD else []
+    answer = Answerer("lab", "alpha", serving)([memoryview(msgpack.packb(fields)), *payload], 1.0, asker)
     reply = decode(answer.frames[0])
     assert reply.id == fields["id"] and reply.node == "alpha"
     assert isinstance(reply.message, Refusal) == bool(answer.refused)

@@ -36,6 +36,20 @@ FIELDS: dict[str, dict[str, Any]] = {
     "relay": {"target": "beta", "address": "10.0.0.2:7101", "sequence": 9, "rumours": [ROW]},
     "relayed": {"target": "beta", "sequence": 9, "rumours": [ROW, ROW | {"name": "beta"}]},
     "sync": {"digest": 2**64 - 1, "members": [ROW]},
+    "join": {"spec": "0" * 32},
+    "initial": {"shard": 1, "digest": 2**64 - 1},
+    "push": {
+        "incarnation": "9a",
+        "clock": 7,
+        "base": 3,
+        "shard": 1,
+        "last": True,
+        "digest": 2**64 - 1,
+        "loss": None,
+        "samples": 64,
+    },
+    "begin": {},
+    "leave": {"finished": True},
     "snapshot-reply": {
         "incarnation": "9a",
         "version": 3,
@@ -64,8 +78,21 @@ FIELDS: dict[str, dict[str, Any]] = {
     "settings-reply": {},
     "probe-reply": {"life": 2**64 - 1, "rumours": [ROW]},
     "sync-reply": {"digest": 0, "members": [ROW]},
+    "worker-reply": {
+        "incarnation": "9a",
+        "clock": 7,
+        "version": 3,
+        "admitted": True,
+        "sends_initial": False,
+        "commit_in": 0.5,
+        "workers": 4,
+    },
     "refusal": {"code": "not-ready", "message": "nothing yet"},
 }
+
+
+WITH_PAYLOAD = {"join", "initial", "push"}
+"""Messages with which exactly one frame comes along."""
 
 
 def header(message: str, /, **changes: Any) -> dict[str, Any]:
