@@ -23,14 +23,14 @@ PARAMETER_SERVER: dict[str, Any] = {"strategy": "parameter-server"}
 CASES: list[tuple[str, float, dict[str, Any]]] = [
     ("bsp", 0.965, {"server": {"policy": "bsp"}}),
     ("ssp 3", 0.965, {"server": {"policy": "ssp"}}),
-    ("cui-ps", 0.965, {"server": {"policy": "asp", "rate": 0.25}}),
+    ("cui-ps", 0.965, {"server": {"policy": "asp"}}),
     ("tsai", 0.965, {"server": {"policy": "ssp", "update_rule": "direction-distance"}}),
     ("adsp", 0.965, {"server": {"policy": "adsp", "check_period": 1.0, "pushes": 8}}),
     (
         "adacomp 1 %",
         0.96,
         {
-            "server": {"policy": "asp", "update_rule": "adacomp"},
+            "server": {"policy": "asp", "update_rule": "adacomp", "rate": 1.0},
             "train": {"optimizer": {"name": "sgd", "learning_rate": 0.1, "arguments": {}}},
             "compress": {"sparsifier": "adacomp", "kept": 0.01, "values": "float32"},
         },

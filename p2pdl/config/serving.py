@@ -82,7 +82,7 @@ class Server(Section):
         None,
         gt=0,
         le=1e6,
-        default_text="1 under `bsp` and `asp`, else 1 / workers",
+        default_text="1 under `bsp`, else 1 / workers",
         meaning="By what each update is multiplied, besides the learning rate. Under `bsp` it is the mean of the "
         "workers' updates that is.",
         trade_off="1 / workers moves as far as one worker would; 1 takes as many full steps as there are pushes.",

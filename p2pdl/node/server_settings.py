@@ -30,7 +30,7 @@ def parameter_server_settings(configuration: Configuration) -> ParameterServerSe
     momentum = float(optimizer.arguments.get("momentum", 0.0))
     at_server = "momentum" if momentum else "sgd"
     rate = server.rate
-    if rate is None and server.policy in ("bsp", "asp"):
+    if rate is None and server.policy == "bsp":
         rate = 1.0
     return ParameterServerSettings(
         server.policy,
