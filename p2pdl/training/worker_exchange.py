@@ -307,6 +307,8 @@ class WorkerExchange:
         return None
 
     def _note(self, link: ServerLink, error: PeerError) -> None:
+        if self._stopping():
+            return
         self.counters.failures[error.code] = self.counters.failures.get(error.code, 0) + 1
         if not self._away and error.code != "busy":
             self._away = True
