@@ -19,6 +19,7 @@ from p2pdl.config import Address, Configuration, load
 from p2pdl.config.sections import NodeEntry
 from p2pdl.node.connection_check import LIMIT_SECONDS
 from p2pdl.node.shared_settings import shared_settings
+from p2pdl.protocol.messages import PROTOCOL_VERSION
 from p2pdl.spec import WeightSpec
 from tests.node.connections import SPEC, check, outcome
 from tests.node.listeners import Handler, black_hole, http_server, node_like, replying, talking
@@ -27,6 +28,8 @@ from tests.processes import free_port, is_stopped, server, wait_until
 from tests.stores import new_store, writing
 
 OTHER_SPEC = WeightSpec.layout([("dense/kernel", (99,), "float32", True)])
+
+OTHER_VERSION = f"protocol version {PROTOCOL_VERSION + 1}, this node"
 
 GRACE_SECONDS = 3.0
 """What a busy machine may add to a limit."""
@@ -116,7 +119,7 @@ def lines_of(settings: bytes) -> bytes:
             *("greeting", "not a node", "it looks like ZeroMQ of an old version"),
         ),
         (lambda right: replying(lambda header: [b"hello"]), "handshake", "not a node", "not as a node of p2pdl does"),
-        (lambda right: replying(other_version(right)), "protocol", "other version", "protocol version 4, this node"),
+        (lambda right: replying(other_version(right)), "protocol", "other version", OTHER_VERSION),
         (
             lambda right: replying(node_like(SPEC, b"{}", cluster="kitchen")),
             *("cluster", "other cluster", "belongs to cluster 'kitchen'"),
