@@ -25,7 +25,14 @@ CASES: list[tuple[str, float, dict[str, Any]]] = [
     ("ssp 3", 0.965, {"server": {"policy": "ssp"}}),
     ("cui-ps", 0.965, {"server": {"policy": "asp"}}),
     ("tsai", 0.965, {"server": {"policy": "ssp", "update_rule": "direction-distance"}}),
-    ("adsp", 0.965, {"server": {"policy": "adsp", "check_period": 1.0, "pushes": 8}}),
+    (
+        "adsp",
+        0.965,
+        {
+            "server": {"policy": "adsp", "check_period": 1.0, "pushes": 8, "search_window": 2.0},
+            "compress": {"mask": "none"},
+        },
+    ),
     (
         "adacomp 1 %",
         0.96,
