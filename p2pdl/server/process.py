@@ -183,8 +183,9 @@ def serve(
             if memory is not None:
                 memory.adapt()
             answer = answerer(request.frames, clock.now(), request.asker)
-            transport.reply(answer.frames)
+            # Before it is sent: whoever has the reply finds it counted.
             _count(answer, store, view)
+            transport.reply(answer.frames)
             # Its frames belong to the socket from now on: that nobody refers to them any more means that they are sent.
             del answer
 
