@@ -29,8 +29,7 @@ from experiments.running import free_ports
 from experiments.shaped_training import LEARNING_RATE, write_noise
 from experiments.tables import output, table
 from experiments.training_figures import read_lines
-from p2pdl.errors import P2pdlError, ProcessDied
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
+from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError, ProcessDied
 from tools.storm.cluster import StormCluster, StormNode
 
 TARGET = 0.97

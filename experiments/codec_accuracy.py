@@ -33,10 +33,9 @@ from p2pdl.codec import is_stateless
 from p2pdl.codec.delta_settings import DeltaSettings
 from p2pdl.codec.ends import shard_nbytes
 from p2pdl.config import Configuration, load
-from p2pdl.errors import P2pdlError
+from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError
 from p2pdl.node.children import trainer_environment
 from p2pdl.node.inspection import inspect
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
 from p2pdl.training.recorder import duration
 
 CODECS = "float32,int8,top-k:0.05:int8,top-k:0.01:int8,mean-threshold:int8"

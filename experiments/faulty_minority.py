@@ -31,8 +31,7 @@ import numpy as np
 from experiments.faulty_cluster import HONEST, Case, Row, Trio, train_side_by_side, write_data
 from experiments.running import data_file
 from experiments.tables import output, table
-from p2pdl.errors import P2pdlError
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
+from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError
 from tools.faults import Faults, Way
 
 STEP_RATIO, POINTS = 1.1, 1.0

@@ -21,8 +21,7 @@ from typing import Any
 
 from experiments.running import data_file
 from experiments.tables import output, table
-from p2pdl.errors import P2pdlError
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
+from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError
 from tools.storm.events import Event
 from tools.storm.observations import Observations
 from tools.storm.plan import Plan

@@ -16,9 +16,10 @@ from experiments.training_figures import read_lines
 from p2pdl.config import load
 from p2pdl.errors import ProcessDied
 from p2pdl.node.children import Lifeline
-from p2pdl.node.cluster import WATCH_SECONDS, how_it_ended
+from p2pdl.node.cluster import how_it_ended
 from p2pdl.node.local_nodes import node_command
 from p2pdl.node.run_folder import run_folder
+from p2pdl.node.stopping import WATCH_SECONDS
 from p2pdl.training.recorder import duration
 
 ROOT = Path(__file__).parents[1]

@@ -27,9 +27,8 @@ from experiments.network import ShapedNetwork
 from experiments.shaped_cluster import train_once
 from experiments.tables import output, table
 from experiments.training_figures import WARM_UP_STEPS, node_figures, ratios, step_seconds
-from p2pdl.errors import P2pdlError, StartupError
+from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError, StartupError
 from p2pdl.node.local_nodes import cores
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
 from p2pdl.training.recorder import duration
 
 TARGET = 1.05

@@ -11,9 +11,7 @@ from typing import Any
 import click
 
 from p2pdl._version import VERSION
-from p2pdl.errors import EXIT_FAILED, ConfigurationError, P2pdlError
-
-EXIT_INTERRUPTED = 130
+from p2pdl.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigurationError, P2pdlError
 
 COMMANDS = {
     "init": "Write a commented configuration to start from.",

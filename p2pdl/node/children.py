@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -106,45 +107,39 @@ def start_server(
         StartupError: It cannot listen there, or its keys cannot be used.
         ProcessDied: It ended, or did not say that it listens.
     """
-    ready, ready_writing = os.pipe()
     limits = limits or ServingLimits()
-    settings = ServerSettings(
-        cluster,
-        node,
-        bind,
-        store,
-        lifeline.reading,
-        ready_writing,
-        str(log or ""),
-        limits.uploads,
-        limits.copies,
-        limits.copies_nbytes,
-        asdict(members) if members else None,
-        str(shared_settings or ""),
-        str(keys or ""),
-        memory_nbytes=limits.memory_nbytes,
-    )
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "p2pdl.server", settings.to_argument()],
-            pass_fds=(store, lifeline.reading, ready_writing),
-            stdin=subprocess.DEVNULL,
-            env=exchange_environment(),
-            process_group=0,
-        )
-    finally:
-        os.close(ready_writing)
-    return once_ready(process, ready, f"the server process of {node}", bind, bool(log))
+
+    def argument(ready: int) -> str:
+        return ServerSettings(
+            cluster,
+            node,
+            bind,
+            store,
+            lifeline.reading,
+            ready,
+            str(log or ""),
+            limits.uploads,
+            limits.copies,
+            limits.copies_nbytes,
+            asdict(members) if members else None,
+            str(shared_settings or ""),
+            str(keys or ""),
+            memory_nbytes=limits.memory_nbytes,
+        ).to_argument()
+
+    descriptors = [store, lifeline.reading]
+    return start_listening("p2pdl.server", argument, descriptors, f"the server process of {node}", bind, bool(log))
 
 
-def once_ready(
-    process: subprocess.Popen[bytes], ready: int, what: str, bind: str, has_log: bool = True
+def start_listening(
+    module: str, argument: Callable[[int], str], descriptors: Sequence[int], what: str, bind: str, has_log: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Wait until a process says that it listens.
+    """Start a process and wait until it says that it listens.
 
     Args:
-        process: The process; ended if it does not.
-        ready: The reading end of the pipe to which it writes its line; closed here.
+        module: What Python runs.
+        argument: Makes its argument, given the descriptor to which it writes one line.
+        descriptors: Those that it inherits.
         what: How to call it in messages.
         bind: Where it is to listen.
         has_log: Whether there is a log to look into.
@@ -153,8 +148,19 @@ def once_ready(
         StartupError: It cannot listen there, or its keys cannot be used.
         ProcessDied: It ended, or did not say that it listens.
     """
+    ready, writing = os.pipe()
     try:
-        line = read_line(ready, READY_SECONDS)
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, argument(writing)],
+            pass_fds=(*descriptors, writing),
+            stdin=subprocess.DEVNULL,
+            env=exchange_environment(),
+            process_group=0,
+        )
+    finally:
+        os.close(writing)
+    try:
+        line = _read_line(ready, READY_SECONDS)
     finally:
         os.close(ready)
     if line == "":
@@ -216,7 +222,7 @@ def trainer_environment(threads: int) -> dict[str, str]:
     return environment
 
 
-def read_line(descriptor: int, seconds: float) -> str | None:
+def _read_line(descriptor: int, seconds: float) -> str | None:
     """A line without its end; None if the other end closed or was silent for too long."""
     give_up_at = time.monotonic() + seconds
     received = b""

@@ -19,11 +19,10 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from p2pdl.node.children import Lifeline
 from p2pdl.node.cluster_status import NodeStatus, StatusWatch
 from p2pdl.node.node_output import Message, read_messages
-from p2pdl.node.parameter_node import EXIT_INTERRUPTED
 from p2pdl.node.security import keys_folder
+from p2pdl.node.stopping import WATCH_SECONDS, code_after
 from p2pdl.types import NodeId
 
-WATCH_SECONDS = 0.1
 PROGRESS_SECONDS = 0.5
 
 LAST_WORDS_SECONDS = 5.0
@@ -225,7 +224,7 @@ class LocalCluster:
 
     def _exit_code(self) -> int:
         if self._signals:
-            return EXIT_INTERRUPTED if self._signals[0] == signal.SIGINT else EXIT_DONE
+            return code_after(self._signals)
         if self._could_not_start:
             return EXIT_USAGE
         return EXIT_FAILED if any(self._exit_codes.values()) else EXIT_DONE

@@ -12,7 +12,7 @@ from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError, PeerError
 from p2pdl.node.exchange_cost import codec_name
 from p2pdl.node.live_figures import Traffic
-from p2pdl.node.participation import summary_of
+from p2pdl.node.participation import figures_of, summary_of
 from p2pdl.node.security import connecting, keys_folder
 from p2pdl.node.server_settings import values_of
 from p2pdl.protocol.link import Link
@@ -81,17 +81,18 @@ class Employment:
             )
             self._links.append(ServerLink(name, address, self._requester, spec, span, settings))
         alone = len(self._links) == 1
-        pulled = self._links[0].vector if alone else aligned_empty(spec.size)
-        self._weights = ModelWeights(model, pulled)
+        # Whatever has been pulled lies in it: one server's inbox, or what several have been put together in.
+        self._pulled = pulled = self._links[0].vector if alone else aligned_empty(spec.size)
+        weights = ModelWeights(model, pulled)
         kind = SPARSIFIERS[compress.sparsifier][1]
         known = {"fraction": compress.kept, "threshold": compress.threshold}
         chosen = {key: value for key, value in known.items() if key in kind.__dataclass_fields__}
         seed = int(np.random.SeedSequence([configuration.train.seed, configuration.place(node)]).generate_state(1)[0])
         self.exchange = WorkerExchange(
-            self._weights,
+            weights,
             pulled,
             self._links,
-            Change(self._weights, pulled) if gradient is None else Gradient(gradient.vector),
+            Change(weights, pulled) if gradient is None else Gradient(gradient.vector),
             make_sparsifier(compress.sparsifier, spec, seed, **chosen),
             clock,
             stopping,
@@ -120,10 +121,7 @@ class Employment:
         if missing:
             why = "; ".join(missing.values())
             raise P2pdlError(f"the final weights cannot be had: {why}", "see the log of the server")
-        vector = aligned_empty(self._weights.spec.size)
-        for link in self._links:
-            vector[link.span] = link.vector
-        return FinalMerge(vector, [link.name for link in self._links], {}, [])
+        return FinalMerge(self._pulled, [link.name for link in self._links], {}, [])
 
     def wait_until_served(self, merged: FinalMerge | None, pause: Pause) -> None:
         """Nobody pulls from a worker."""
@@ -138,23 +136,8 @@ class Employment:
 
     def figures(self) -> JsonObject:
         """The figures of a line of `metrics.jsonl` and of the status: `docs/metrics.md` says what each is."""
-        counters = self.exchange.counters
-        bytes_sent = sum(link.pushed_bytes for link in self._links)
-        mbit_in, mbit_out = self._traffic.look(self._clock.now(), counters.bytes_received, bytes_sent)
         return {
-            "merges": counters.merges,
-            "merges_skipped": counters.merges_skipped,
-            "adoptions": counters.adoptions,
-            "clipped": counters.clipped,
-            "publications": counters.publications,
-            "bytes_received": counters.bytes_received,
-            "bytes_sent": bytes_sent,
-            "mbit_per_second_in": None if mbit_in is None else round(mbit_in, 3),
-            "mbit_per_second_out": None if mbit_out is None else round(mbit_out, 3),
-            "wait_seconds": counters.wait_seconds,
-            "merge_seconds": counters.merge_seconds,
-            "publish_seconds": counters.publish_seconds,
-            "pull_seconds": counters.pull_seconds,
+            **figures_of(self.exchange.counters, self._bytes_sent(), self._traffic, self._clock.now()),
             "staleness": None,
             "merged_from": self._links[0].name,
             "merged_age": None,
@@ -174,7 +157,7 @@ class Employment:
     def summary(self) -> JsonObject:
         """The exchange's part of `summary.json`."""
         figures = summary_of(self.exchange.counters)
-        figures["bytes_sent"] = sum(link.pushed_bytes for link in self._links)
+        figures["bytes_sent"] = self._bytes_sent()
         return figures
 
     def peer_rows(self) -> list[JsonObject]:
@@ -188,6 +171,9 @@ class Employment:
             }
             for link in self._links
         ]
+
+    def _bytes_sent(self) -> int:
+        return sum(link.pushed_bytes for link in self._links)
 
 
 def _is_done(link: ServerLink) -> bool:

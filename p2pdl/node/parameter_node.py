@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from types import FrameType
 
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
-from p2pdl.node.children import Lifeline, exchange_environment, once_ready, serving_limits
+from p2pdl.node.children import Lifeline, serving_limits, start_listening
 from p2pdl.node.restarts import Restarts
 from p2pdl.node.resumption import NodeFolder, write_settings
 from p2pdl.node.security import keys_folder
 from p2pdl.node.server_settings import parameter_server_settings
+from p2pdl.node.stopping import GRACE_SECONDS, STOP_SIGNALS, WATCH_SECONDS, code_after
 from p2pdl.server.parameter_process import ParameterProcessSettings
 from p2pdl.types import NodeId
-
-EXIT_INTERRUPTED = 130
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""A terminal that is closed ends a node as a request to stop does: what it has trained is saved."""
-
-WATCH_SECONDS = 0.1
-
-GRACE_SECONDS = 30.0
-"""After a request to stop, how long the server may take to save."""
 
 log = logging.getLogger(__name__)
 
@@ -86,35 +75,29 @@ class ParameterNode:
     def _start(self, resumes: bool) -> subprocess.Popen[bytes]:
         configuration, entry = self._configuration, self._configuration.node(self._node)
         limits = serving_limits(configuration)
-        ready, writing = os.pipe()
-        settings = ParameterProcessSettings(
-            configuration.cluster.name,
-            self._node,
-            str(entry.listen),
-            str(self._folder.path),
-            self._lifeline.reading,
-            writing,
-            asdict(parameter_server_settings(configuration)),
-            str(keys_folder(configuration) or ""),
-            configuration.train.steps or 0,
-            configuration.checkpoint.every,
-            configuration.checkpoint.keep,
-            resumes,
-            # Every worker pulls at the same time.
-            asdict(replace(limits, uploads=max(limits.uploads, len(configuration.founders) + 1))),
-        )
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "p2pdl.server.parameter_process", settings.to_argument()],
-                pass_fds=(self._lifeline.reading, writing),
-                stdin=subprocess.DEVNULL,
-                env=exchange_environment(),
-                process_group=0,
-            )
-        finally:
-            os.close(writing)
-        once_ready(process, ready, f"the parameter server {self._node}", str(entry.listen))
-        log.info("parameter server (%s) on %s; the run's folder is %s", self._policy(), entry.listen, self._folder.path)
+        bind = str(entry.listen)
+
+        def argument(ready: int) -> str:
+            return ParameterProcessSettings(
+                configuration.cluster.name,
+                self._node,
+                bind,
+                str(self._folder.path),
+                self._lifeline.reading,
+                ready,
+                asdict(parameter_server_settings(configuration)),
+                str(keys_folder(configuration) or ""),
+                configuration.train.steps or 0,
+                configuration.checkpoint.every,
+                configuration.checkpoint.keep,
+                resumes,
+                # Every worker pulls at the same time.
+                asdict(replace(limits, uploads=max(limits.uploads, len(configuration.founders) + 1))),
+            ).to_argument()
+
+        module, what = "p2pdl.server.parameter_process", f"the parameter server {self._node}"
+        process = start_listening(module, argument, [self._lifeline.reading], what, bind)
+        log.info("parameter server (%s) on %s; the run's folder is %s", self._policy(), bind, self._folder.path)
         return process
 
     def _policy(self) -> str:
@@ -135,7 +118,7 @@ class ParameterNode:
 
     def _verdict(self, code: int) -> int:
         if self._signals:
-            return EXIT_INTERRUPTED if self._signals[0] == signal.SIGINT else EXIT_DONE
+            return code_after(self._signals)
         if code == EXIT_DONE:
             log.info("done: every worker has finished")
         return code

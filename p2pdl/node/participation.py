@@ -210,23 +210,10 @@ class Participation:
         """The figures of a line of `metrics.jsonl` and of the status: `docs/metrics.md` says what each is."""
         counters = self.exchange.counters
         bytes_sent = self._store.counter(Word.BYTES_SENT)
-        mbit_in, mbit_out = self._traffic.look(self._clock.now(), counters.bytes_received, bytes_sent)
         peer = self.exchange.neighbours.merged_last
         merged = self.exchange.source(peer).figures() if peer is not None else {}
         return {
-            "merges": counters.merges,
-            "merges_skipped": counters.merges_skipped,
-            "adoptions": counters.adoptions,
-            "clipped": counters.clipped,
-            "publications": counters.publications,
-            "bytes_received": counters.bytes_received,
-            "bytes_sent": bytes_sent,
-            "mbit_per_second_in": None if mbit_in is None else round(mbit_in, 3),
-            "mbit_per_second_out": None if mbit_out is None else round(mbit_out, 3),
-            "wait_seconds": counters.wait_seconds,
-            "merge_seconds": counters.merge_seconds,
-            "publish_seconds": counters.publish_seconds,
-            "pull_seconds": counters.pull_seconds,
+            **figures_of(counters, bytes_sent, self._traffic, self._clock.now()),
             "staleness": counters.staleness_sum / counters.merges if counters.merges else None,
             "merged_from": peer,
             "merged_age": merged.get("age"),
@@ -281,6 +268,26 @@ def profile_of(configuration: Configuration, node: NodeId, folder: Path) -> Time
     if not configuration.train.profile:
         return None
     return Timeline(folder / FILE_NAME, node, configuration.gossip.downloads)
+
+
+def figures_of(counters: ExchangeCounters, bytes_sent: int, traffic: Traffic, now: float) -> JsonObject:
+    """The counters, and the rates that they make, under the names of `metrics.jsonl`."""
+    mbit_in, mbit_out = traffic.look(now, counters.bytes_received, bytes_sent)
+    return {
+        "merges": counters.merges,
+        "merges_skipped": counters.merges_skipped,
+        "adoptions": counters.adoptions,
+        "clipped": counters.clipped,
+        "publications": counters.publications,
+        "bytes_received": counters.bytes_received,
+        "bytes_sent": bytes_sent,
+        "mbit_per_second_in": None if mbit_in is None else round(mbit_in, 3),
+        "mbit_per_second_out": None if mbit_out is None else round(mbit_out, 3),
+        "wait_seconds": counters.wait_seconds,
+        "merge_seconds": counters.merge_seconds,
+        "publish_seconds": counters.publish_seconds,
+        "pull_seconds": counters.pull_seconds,
+    }
 
 
 def summary_of(counters: ExchangeCounters) -> JsonObject:

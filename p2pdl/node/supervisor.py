@@ -20,11 +20,12 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, NameTaken
 from p2pdl.node.children import Lifeline, TrainerSettings, start_trainer
 from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
-from p2pdl.node.parameter_node import EXIT_INTERRUPTED, STOP_SIGNALS, ParameterNode
+from p2pdl.node.parameter_node import ParameterNode
 from p2pdl.node.restarts import Restarts
 from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
 from p2pdl.node.security import warning
 from p2pdl.node.server_keeper import ServerKeeper
+from p2pdl.node.stopping import GRACE_SECONDS, STOP_SIGNALS, WATCH_SECONDS, code_after
 from p2pdl.node.trainer_process import EXIT_CRASHED
 from p2pdl.server.view import status_block
 from p2pdl.store import memory
@@ -33,11 +34,6 @@ from p2pdl.store.layout import STATUS, VIEW
 from p2pdl.store.reader import StoreReader
 from p2pdl.store.view import MemberView
 from p2pdl.types import JsonObject, NodeId
-
-WATCH_SECONDS = 0.1
-
-GRACE_SECONDS = 30.0
-"""After a request to stop, how long the trainer may take to finish its step, save and write its summary."""
 
 REMEMBER_SECONDS = 5.0
 """How often the members are written down while they change."""
@@ -238,7 +234,7 @@ class Supervisor:
         if self._signals:
             if code < 0:
                 self._write_summary("stopped", "stopped before the trainer could write its summary")
-            return EXIT_INTERRUPTED if self._signals[0] == signal.SIGINT else EXIT_DONE
+            return code_after(self._signals)
         if code < 0:
             how = f"the trainer process was ended by {signal.Signals(-code).name}"
         else:

@@ -24,7 +24,7 @@ from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.sparsifier import Selection, SelectionCoding
-from p2pdl.spec import ALIGNMENT, SHARD_ELEMENTS, WeightSpec, shards_in
+from p2pdl.spec import ALIGNMENT, WeightSpec, shard_of, shards_in
 from p2pdl.transport.contract import Frames
 from p2pdl.types import Float32Vector, NodeId
 
@@ -135,7 +135,7 @@ class ServerLink:
         own = vector[self.span]
         parts: list[tuple[Request, Frames]] = []
         for number in range(shards_in(own.size)):
-            frame = own[number * SHARD_ELEMENTS : (number + 1) * SHARD_ELEMENTS].tobytes()
+            frame = shard_of(own, number).tobytes()
             parts.append((InitialRequest(number, xxhash.xxh3_64_intdigest(frame)), [frame]))
         return self._push(parts)
 

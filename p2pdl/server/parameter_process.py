@@ -6,13 +6,11 @@ import json
 import logging
 import math
 import secrets
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from p2pdl.aggregation import OptimizerSettings
@@ -20,14 +18,13 @@ from p2pdl.checkpoint.folder import CheckpointFolder
 from p2pdl.checkpoint.saving import Saver
 from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.errors import P2pdlError
-from p2pdl.lifeline import end_with_parent, yield_to_training
 from p2pdl.protocol.parameter_server import ParameterServer, ParameterServerSettings
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.server.answer import Answerer
 from p2pdl.server.backlog import Backlog
-from p2pdl.server.limits import MemoryLimit, raise_descriptor_limit
+from p2pdl.server.limits import MemoryLimit
 from p2pdl.server.parameter_view import ParameterView
-from p2pdl.server.process import announce, log_to
+from p2pdl.server.process import announce, begin
 from p2pdl.synchronisation import PolicySettings
 from p2pdl.transport.door import Door
 from p2pdl.transport.zeromq import ZmqServer
@@ -106,19 +103,8 @@ def parameter_server_settings(written: Mapping[str, Any]) -> ParameterServerSett
 
 def run(settings: ParameterProcessSettings) -> int:
     """Serve until every worker has finished, or SIGTERM; returns the exit code."""
-    end_with_parent(settings.lifeline)
-    yield_to_training()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopping = False
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
     folder = Path(settings.folder)
-    log_to(str(folder / "node.log"))
-    raise_descriptor_limit()
+    is_stopping = begin(settings.lifeline, str(folder / "node.log"))
     clock = MonotonicClock()
     core = ParameterServer(parameter_server_settings(settings.server), secrets.token_hex(8))
     limits = ServingLimits(**(settings.limits or {}))
@@ -134,7 +120,7 @@ def run(settings: ParameterProcessSettings) -> int:
     answerer = Answerer(settings.cluster, settings.node, serving, Backlog(limits.memory_nbytes // 2))
     limit = partial(MemoryLimit, limits.memory_nbytes, partial(_needed, core, serving))
     announce(settings.ready, "")
-    serve(transport, answerer, core, view, keeper, limit, clock, lambda: stopping)
+    serve(transport, answerer, core, view, keeper, limit, clock, is_stopping)
     keeper.close()
     keeper.write_summary("done" if core.is_done else "stopped", view)
     transport.close()

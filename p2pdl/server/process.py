@@ -88,18 +88,7 @@ class ServerSettings:
 
 def run(settings: ServerSettings) -> int:
     """Serve until SIGTERM; returns the exit code."""
-    end_with_parent(settings.lifeline)
-    yield_to_training()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopping = False
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
-    log_to(settings.log)
-    raise_descriptor_limit()
+    is_stopping = begin(settings.lifeline, settings.log)
     try:
         door = Door.of(Path(settings.keys), settings.node) if settings.keys else None
         transport = ZmqServer(settings.bind, door)
@@ -124,7 +113,7 @@ def run(settings: ServerSettings) -> int:
     answerer = Answerer(settings.cluster, settings.node, serving, Backlog(settings.memory_nbytes // 2))
     memory = MemoryLimit(settings.memory_nbytes, partial(_needed, serving, view))
     announce(settings.ready, "")
-    serve(transport, answerer, store, view, clock, lambda: stopping, client, members, memory)
+    serve(transport, answerer, store, view, clock, is_stopping, client, members, memory)
     if members is not None:
         members.leave(clock)
     client.close()
@@ -211,11 +200,31 @@ def _count(answer: Answer, store: StoreReader, view: StoreView) -> None:
         view.refusals[answer.refused] += 1
 
 
-def log_to(path: str) -> None:
-    """Log to a file; to standard error where there is none."""
-    handler = logging.FileHandler(Path(path)) if path else logging.StreamHandler(sys.stderr)
+def begin(lifeline: int, log_path: str) -> Callable[[], bool]:
+    """What every server's process does first: live no longer than its supervisor, log, and end on request.
+
+    Args:
+        lifeline: File descriptor of the pipe that closes when the supervisor is gone.
+        log_path: Path of the node's log file; empty for standard error only.
+
+    Returns:
+        Says whether the process has been told to stop.
+    """
+    end_with_parent(lifeline)
+    yield_to_training()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    handler = logging.FileHandler(Path(log_path)) if log_path else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s server  %(levelname)-7s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
+    raise_descriptor_limit()
+    return lambda: stopping
 
 
 def announce(descriptor: int, text: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from p2pdl.node.supervisor import GRACE_SECONDS
+from p2pdl.node.stopping import GRACE_SECONDS
 from tests.node.clusters import START_SECONDS, Lab, NodeProcess, make_lab, node
 from tests.processes import wait_until
 

@@ -8,8 +8,7 @@ import sys
 
 import click
 
-from p2pdl.errors import P2pdlError
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
+from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError
 from tools.benchmarks import report
 from tools.benchmarks.families import ALL, FAMILIES, chosen, measure
 from tools.benchmarks.measurement import Effort, Result, Row

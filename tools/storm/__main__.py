@@ -13,8 +13,7 @@ from pathlib import Path
 
 import click
 
-from p2pdl.errors import EXIT_DONE, EXIT_FAILED, P2pdlError, StartupError
-from p2pdl.node.supervisor import EXIT_INTERRUPTED
+from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, P2pdlError, StartupError
 from tools.storm import journal, plan, report, schedule
 from tools.storm.events import KINDS, Event
 from tools.storm.plan import Plan
