@@ -6,6 +6,7 @@ weights by key range. Here a key is the number of a shard, and the shards of a p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -87,6 +88,7 @@ class ParameterServer:
         self._missed_until: float | None = None
         self._served: set[NodeId] = set()
         self._begins_at: float | None = None
+        self._next_lapse = math.inf
 
     @property
     def settings(self) -> ParameterServerSettings:
@@ -177,9 +179,14 @@ class ParameterServer:
         """Let those go that were not heard of for longer than the lease."""
         if self._missed:
             self._expire_missed(now)
+        # Seldom, so that a push costs the same however many workers there are: nobody's lease ends before that.
+        if now <= self._next_lapse:
+            return
         for name in [name for name, it in self.workers.items() if now - it.heard > self._settings.lease]:
             self._leave(name, now)
             self.counters["lapsed"] += 1
+        heard = min((it.heard for it in self.workers.values()), default=math.inf)
+        self._next_lapse = heard + self._settings.lease
 
     def figures(self) -> dict[str, float]:
         """Numbers for the status, by name."""
@@ -252,6 +259,7 @@ class ParameterServer:
             self._begins_at = now + self._settings.start_wait
         clock = self.policy.join(worker, now)
         self.workers[worker] = Worker(clock, now, set(self._collected_from.get(worker, ())))
+        self._next_lapse = min(self._next_lapse, now + self._settings.lease)
 
     def _take_layout(self, spec: WeightSpec) -> None:
         # All or nothing: memory may be too short for a stranger's layout.

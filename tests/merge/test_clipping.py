@@ -51,9 +51,13 @@ def test_factor_equals_the_numpy_oracle_pull_after_pull(
         if each > limit:
             limit = radius * max(known, LEAST_SHARE * own)
         # A hair's breadth from a border, which side it is on is a matter of rounding.
-        close = min(abs(each / (REJECT * limit) - 1), abs(each / limit - 1), abs(each / (radius * known) - 1))
+        borders = (REJECT * limit, limit, radius * known, UNRELATED * own)
+        close = min(abs(each / border - 1) for border in borders)
         if close < 1e-9:
             return
+        if each > REJECT * limit and len(accepted) < FEWEST and each <= UNRELATED * own:
+            assert factor(clipping, peer, each, own) == pytest.approx(limit / each, rel=1e-9)
+            continue
         if each > REJECT * limit:
             apart.add(peer)
             if 2 * len(apart) <= len(PEERS) or each > UNRELATED * own:
@@ -85,7 +89,19 @@ def test_first_distances_are_bounded_by_ones_own_weights() -> None:
         assert factor(clipping, "b", limit, own=2.0) == 1.0
         assert factor(Clipping(), "b", 10 * limit, own=2.0) == pytest.approx(0.1)
         with pytest.raises(RejectedWeights):
-            factor(Clipping(), "b", 1.01 * REJECT * limit, own=2.0)
+            factor(Clipping(), "b", 1.01 * UNRELATED * 2.0, own=2.0)
+
+
+def test_peers_that_began_earlier_are_drawn_near_at_the_start_and_teach_no_radius() -> None:
+    clipping = Clipping()
+    limit = DEFAULT_CLIP * FIRST_SHARE
+    for _ in range(2 * FEWEST):
+        assert factor(clipping, "ahead", 1.4) == pytest.approx(limit / 1.4)
+    for peer in "abc":
+        assert factor(clipping, peer, 0.005) == 1.0
+    assert factor(clipping, "a", 0.03) == pytest.approx(0.5)
+    with pytest.raises(RejectedWeights):
+        factor(clipping, "ahead", 1.4)
 
 
 def test_weights_that_are_all_zero_take_what_comes() -> None:

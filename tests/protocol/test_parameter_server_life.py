@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pdl.aggregation import UPDATE_RULES
 from p2pdl.errors import CheckpointMismatch
@@ -99,6 +101,28 @@ def test_weights_to_begin_with_come_from_one_worker_and_from_another_if_it_dies(
     place.join("ada")
     place.give("ada", initial(MODEL))
     np.testing.assert_array_equal(place.weights, other)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["join", "say", "look"]), st.integers(0, 3), st.integers(0, 7)), max_size=60))
+def test_a_worker_goes_with_the_first_look_after_its_lease_whatever_the_others_do(
+    events: list[tuple[str, int, int]],
+) -> None:
+    lease = 10.0
+    place = Workplace(SMALL, settings_of("asp", lease=lease))
+    heard: dict[str, float] = {}
+    for what, number, seconds in events:
+        place.now += seconds
+        name = f"worker{number}"
+        heard = {worker: moment for worker, moment in heard.items() if place.now - moment <= lease}
+        if what == "join":
+            place.join(name)
+            heard[name] = place.now
+        elif what == "say" and name in heard:
+            place.begin(name)
+            heard[name] = place.now
+        else:
+            place.core.expire(place.now)
+        assert {worker: it.heard for worker, it in place.core.workers.items()} == heard
 
 
 @EVERY_POLICY
