@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil
 from typing import Protocol
 
 import numpy as np
 
+from p2pdl.codec.greatest import TINY, greatest, lower_bound
 from p2pdl.codec.indices import Indices
 from p2pdl.types import Float32Vector
-
-_TINY: np.float32 = np.nextafter(np.float32(0.0), np.float32(1.0))
-"""The least magnitude that is kept: an entry without a difference is never sent."""
 
 _GREATEST = float(np.finfo(np.float32).max)
 
@@ -64,7 +62,7 @@ class MeanThreshold:
         """See `Sparsifier.select`."""
         kept = np.zeros(magnitudes.size, np.bool_)
         for layer in layers:
-            threshold = max(np.float32(min(layer.mean * (1.0 - _ROUNDING), _GREATEST)), _TINY)
+            threshold = max(np.float32(min(layer.mean * (1.0 - _ROUNDING), _GREATEST)), TINY)
             np.greater_equal(magnitudes[layer.span], threshold, out=kept[layer.span])
         return np.flatnonzero(kept)
 
@@ -88,27 +86,13 @@ class TopK:
         self._density = density
 
     def select(self, magnitudes: Float32Vector, entries: int, layers: Sequence[Layer]) -> Indices:
-        """See `Sparsifier.select`. Of equal entries those are kept which the partition happens to put first."""
+        """See `Sparsifier.select`. Of equal entries the first are kept."""
         count = ceil(self._density * entries)
-        candidates = np.flatnonzero(magnitudes >= self._estimate(magnitudes, count))
+        sample = magnitudes[:: self._STRIDE]
+        candidates = np.flatnonzero(magnitudes >= lower_bound(sample, count / self._STRIDE))
         if candidates.size < count:
             candidates = np.flatnonzero(magnitudes)
-        excess = candidates.size - count
-        if excess <= 0:
-            return candidates
-        kept = np.ones(candidates.size, np.bool_)
-        kept[np.argpartition(magnitudes.take(candidates), excess)[:excess]] = False
-        return candidates[kept]
-
-    def _estimate(self, magnitudes: Float32Vector, count: int) -> np.float32:
-        """A magnitude that `count` entries reach nearly always: four standard deviations more are expected to."""
-        sample = magnitudes[:: self._STRIDE]
-        expected = count / self._STRIDE
-        place = sample.size - ceil(expected + 4.0 * sqrt(expected) + 4.0)
-        if place < sample.size // 2:
-            return _TINY
-        threshold: np.float32 = np.maximum(np.partition(sample, place)[place], _TINY)
-        return threshold
+        return candidates.take(greatest(magnitudes.take(candidates), count))
 
 
 SPARSIFIERS: dict[str, Callable[[float], Sparsifier]] = {

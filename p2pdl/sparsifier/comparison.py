@@ -1,14 +1,13 @@
-"""Which values of a piece reach a magnitude: three passes in the cache, without fresh memory but for the answer."""
+"""Which values of a piece reach a magnitude: passes in the cache, without fresh memory but for the answer."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from p2pdl.sparsifier.spans import PIECE
 from p2pdl.types import Float32Vector, Indices
-
-TINY: np.float32 = np.nextafter(np.float32(0.0), np.float32(1.0))
-"""The least magnitude that is sent: an entry of zero never is."""
 
 
 class Comparison:
@@ -22,12 +21,15 @@ class Comparison:
         """Absolute values; they hold until the next call."""
         return np.abs(values, out=self._magnitudes[: values.size])
 
-    def at_least(self, values: Float32Vector, threshold: np.float32) -> Indices:
+    def at_least(self, magnitudes: Float32Vector, threshold: np.float32) -> Indices:
         """Places in the piece, ascending."""
-        reached = self._reached[: values.size]
-        return np.flatnonzero(np.greater_equal(self.magnitudes(values), threshold, out=reached))
+        reached = np.greater_equal(magnitudes, threshold, out=self._reached[: magnitudes.size])
+        # The method: the function of the same meaning costs a microsecond more, at each piece.
+        places: Indices = reached.nonzero()[0]
+        return places
 
-    def total(self, values: Float32Vector) -> float:
-        """Sum of the absolute values."""
-        total = float(self.magnitudes(values).sum())
-        return total if np.isfinite(total) else float(np.abs(values.astype(np.float64)).sum())
+
+def total(magnitudes: Float32Vector) -> float:
+    """Their sum; not finite if one of them is not."""
+    found = float(np.add.reduce(magnitudes))
+    return found if math.isfinite(found) else float(magnitudes.sum(dtype=np.float64))

@@ -75,7 +75,7 @@ class GradientSparsifier(Protocol):
             loss: The loss that the gradient belongs to; NaN where it is not known.
 
         Raises:
-            DivergedError: The gradient is not finite. Nothing of it is kept.
+            DivergedError: The gradient is not finite where it is trained. Nothing of it is kept.
             ValueError: The gradient is no float32 vector of that size.
         """
         ...

@@ -49,18 +49,16 @@ class Entries:
         """The values from one entry on."""
         return self._values[begin : self._count]
 
-    def remove(self, begin: int, places: Indices) -> None:
-        """Take entries out.
+    def keep(self, begin: int, places: Indices) -> None:
+        """Forget all others from one entry on.
 
         Args:
             begin: The entry from which places count.
-            places: Which ones, in any order.
+            places: Which ones stay, ascending.
         """
-        kept = np.ones(self._count - begin, np.bool_)
-        kept[places] = False
-        end = self._count - places.size
+        end = begin + places.size
         for array in (self._indices, self._values):
-            array[begin:end] = array[begin : self._count][kept]
+            array[begin:end] = array[begin : self._count].take(places)
         self._count = end
 
     def selection(self) -> Selection:

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pdl.sparsifier.comparison import Comparison
+from p2pdl.codec.greatest import greatest
+from p2pdl.sparsifier.comparison import Comparison, total
 from p2pdl.sparsifier.contract import Balance, Selection
 from p2pdl.sparsifier.displacement import Boundary, Displacement
 from p2pdl.sparsifier.entries import Entries
 from p2pdl.sparsifier.fraction import require_fraction
-from p2pdl.sparsifier.greatest import least
-from p2pdl.sparsifier.residual import GREATEST, admit
+from p2pdl.sparsifier.residual import GREATEST, diverged, require_form
 from p2pdl.sparsifier.saved import generator_state, set_generator, take_over
 from p2pdl.sparsifier.spans import PIECE, entries_in, pieces, trained_spans
 from p2pdl.sparsifier.weighted_draw import WeightedDraw
@@ -100,31 +100,43 @@ class Esgd:
     @np.errstate(over="ignore", invalid="ignore")
     def select(self, gradient: Float32Vector, loss: float) -> Selection:
         """See `GradientSparsifier.select`. A loss that is not known counts as one that has not fallen."""
-        admit(gradient, self._size)
+        require_form(gradient, self._size)
         self._entries.cut(0)
         if not self._coordinates:
             return self._entries.selection()
         threshold = self._threshold(gradient)
         again = self._loss > loss
         factor = 0.0 if again else self._draw.factor(self._hidden)
+        self._displacement.expect(again)
         found: list[Indices] = []
+        among = 0
         for piece in self._pieces:
+            hidden, selected = self._hidden[piece], self._selected[piece]
             if again:
-                self._hidden[piece] += self._selected[piece]
+                hidden += selected
             else:
-                self._draw.draw(self._hidden[piece], factor, self._selected[piece])
+                self._draw.draw(hidden, factor, selected)
+            self._displacement.count(hidden, selected)
+            among += int(np.count_nonzero(selected))
             found.append(self._accumulate(gradient, piece, threshold))
         self._loss = loss
-        self._replace(gradient, np.concatenate(found))
+        self._replace(gradient, np.concatenate(found), among)
         return self._entries.selection()
 
     def _threshold(self, gradient: Float32Vector) -> np.float32:
-        """The mean over all coordinates (line 3)."""
+        """The mean over all coordinates (line 3).
+
+        Raises:
+            DivergedError: It is not finite, and so are not all of them.
+        """
         if self._signed:
-            total = sum(float(gradient[piece].sum(dtype=np.float64)) for piece in self._pieces)
+            mean = sum(float(gradient[piece].sum(dtype=np.float64)) for piece in self._pieces) / self._coordinates
         else:
-            total = sum(self._comparison.total(gradient[piece]) for piece in self._pieces)
-        return np.float32(min(max(total / self._coordinates, -GREATEST), GREATEST))
+            parts = (self._comparison.magnitudes(gradient[piece]) for piece in self._pieces)
+            mean = sum(total(part) for part in parts) / self._coordinates
+        if not math.isfinite(mean):
+            raise diverged()
+        return np.float32(min(max(mean, -GREATEST), GREATEST))
 
     def _accumulate(self, gradient: Float32Vector, piece: slice, threshold: np.float32) -> Indices:
         """Let the residual take up what is not selected (Algorithm 2); where it is above the threshold then."""
@@ -135,7 +147,7 @@ class Esgd:
         residual += change
         values = residual if self._signed else self._comparison.magnitudes(residual)
         above = np.greater(values, threshold, out=self._above[:count])
-        found: Indices = np.flatnonzero(np.logical_and(above, others, out=above))
+        found: Indices = np.logical_and(above, others, out=above).nonzero()[0]
         found += piece.start
         return found
 
@@ -145,13 +157,11 @@ class Esgd:
         change -= np.multiply(residual, self._taken, out=self._second[: gradient.size])
         return change
 
-    def _replace(self, gradient: Float32Vector, found: Indices) -> None:
+    def _replace(self, gradient: Float32Vector, found: Indices, among: int) -> None:
         """Send residuals in the place of the selected coordinates of least hidden weight (lines 13 to 15)."""
-        among = int(np.count_nonzero(self._selected))
-        excess = found.size - among
-        if excess > 0:
+        if found.size > among:
             values = self._residual.take(found)
-            found = np.delete(found, least(values if self._signed else np.abs(values), excess, np.float32(np.inf)))
+            found = found.take(greatest(values if self._signed else np.abs(values), among))
         boundary = None
         if found.size:
             boundary = self._displacement.boundary(self._hidden, self._selected, found.size, among)
@@ -165,14 +175,17 @@ class Esgd:
     def _give_way(self, gradient: Float32Vector, piece: slice, boundary: Boundary, passed: int) -> int:
         """Take out of the selection what lies within the boundary; how many of its weight have been passed by then."""
         hidden, selected, residual = self._hidden[piece], self._selected[piece], self._residual[piece]
-        below, at = self._others[: hidden.size], self._above[: hidden.size]
-        np.logical_and(np.less(hidden, boundary.weight, out=below), selected, out=below)
+        at, below = self._above[: hidden.size], self._others[: hidden.size]
         np.logical_and(np.equal(hidden, boundary.weight, out=at), selected, out=at)
-        equal = np.flatnonzero(at)
-        first, last = np.searchsorted(boundary.ties, (passed, passed + equal.size))
-        for places in (np.flatnonzero(below), equal[boundary.ties[first:last] - passed]):
+        equal = at.nonzero()[0]
+        first, last = boundary.ties.searchsorted((passed, passed + equal.size))
+        leaving = [equal.take(boundary.ties[first:last] - passed)]
+        if boundary.has_smaller:
+            np.logical_and(np.less(hidden, boundary.weight, out=below), selected, out=below)
+            leaving.append(below.nonzero()[0])
+        for places in leaving:
             selected[places] = False
-            waiting = residual[places]
+            waiting = residual.take(places)
             residual[places] = waiting + self._change(gradient[piece].take(places), waiting)
         return passed + equal.size
 
@@ -186,7 +199,7 @@ class Esgd:
             np.copyto(values, gradient[piece])
             values[replacing] = residual[replacing]
             residual[replacing] = 0.0
-        self._entries.add(piece.start, np.flatnonzero(selected), values)
+        self._entries.add(piece.start, selected.nonzero()[0], values)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """The residual, the hidden weights, the coordinates used last, the last loss, and the generator's state."""

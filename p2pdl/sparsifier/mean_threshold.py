@@ -5,14 +5,16 @@ Cui, "Decentralized Deep Learning with Gradient Compression", 2019, Algorithm 1,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from p2pdl.sparsifier.comparison import TINY, Comparison
+from p2pdl.codec.greatest import TINY
+from p2pdl.sparsifier.comparison import Comparison, total
 from p2pdl.sparsifier.contract import Selection
 from p2pdl.sparsifier.entries import Entries
-from p2pdl.sparsifier.residual import GREATEST, Residual, admit
+from p2pdl.sparsifier.residual import GREATEST, Residual, admit, diverged, require_form
 from p2pdl.sparsifier.spans import entries_in, pieces, variable_spans
 from p2pdl.sparsifier.with_residual import WithResidual
 from p2pdl.spec import WeightSpec
@@ -54,15 +56,20 @@ class MeanThreshold(WithResidual):
     @np.errstate(over="ignore", invalid="ignore")
     def select(self, gradient: Float32Vector, loss: float) -> Selection:
         """See `GradientSparsifier.select`."""
-        admit(gradient, self._size)
+        if self._residual.vector is None:
+            require_form(gradient, self._size)
+        else:
+            admit(gradient, self._size)
         self._entries.cut(0)
+        waiting = self._residual.waiting(gradient)
         for entries, parts in self._variables:
-            total = sum(self._comparison.total(self._residual.add(gradient, piece)) for piece in parts)
-            threshold = np.float32(max(min(total / entries * (1.0 - _ROUNDING), GREATEST), float(TINY)))
-            waiting = self._residual.waiting(gradient)
+            mean = sum(total(self._residual.add(gradient, piece)[1]) for piece in parts) / entries
+            if not math.isfinite(mean):
+                raise diverged()
+            threshold = np.float32(max(min(mean * (1.0 - _ROUNDING), GREATEST), float(TINY)))
             for piece in parts:
                 values = waiting[piece]
-                kept = self._comparison.at_least(values, threshold)
+                kept = self._comparison.at_least(self._comparison.magnitudes(values), threshold)
                 self._entries.add(piece.start, kept, values)
                 if self._residual.vector is not None:
                     values[kept] = 0.0

@@ -64,22 +64,23 @@ class SelectionCoding:
             for number, (begin, end) in enumerate(zip(places, places[1:], strict=False))
         ]
 
-    def encode(self, selection: Selection, seed: int = 0) -> list[tuple[int, Bytes]]:
+    def encode(self, selection: Selection, seed: int = 0, part: range | None = None) -> list[tuple[int, Bytes]]:
         """The payload of each shard that has entries, by its number, ascending.
 
         Args:
             selection: A selection of a vector of this layout.
             seed: 0 or more; decides how `int8` rounds whole shards. Give another one each time.
+            part: The shards that are wanted; all where None.
         """
+        wanted = range(shards_in(self._size)) if part is None else part
         if selection.indices is None:
             return [
-                (number, self._encode_whole(selection.values[self._span(number)], seed + number))
-                for number in range(shards_in(self._size))
+                (number, self._encode_whole(selection.values[self._span(number)], seed + number)) for number in wanted
             ]
         bounds = np.searchsorted(selection.indices, np.arange(shards_in(self._size) + 1) * SHARD_ELEMENTS)
         payloads = []
         for number, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
-            if begin < end:
+            if begin < end and number in wanted:
                 indices = selection.indices[begin:end] - number * SHARD_ELEMENTS
                 payloads.append((number, self._encode_entries(number, indices, selection.values[begin:end])))
         return payloads

@@ -10,6 +10,7 @@ import numpy as np
 
 from p2pdl.codec.finite import is_finite
 from p2pdl.errors import DivergedError
+from p2pdl.sparsifier.comparison import Comparison
 from p2pdl.types import Float32Vector, Indices
 
 GREATEST = float(np.finfo(np.float32).max)
@@ -23,13 +24,27 @@ def admit(gradient: Float32Vector, size: int) -> None:
         DivergedError: It is not finite.
         ValueError: It is no float32 vector of that size.
     """
+    require_form(gradient, size)
+    if not is_finite(gradient):
+        raise diverged()
+
+
+def require_form(gradient: Float32Vector, size: int) -> None:
+    """Check what can be checked without a look at the values.
+
+    Raises:
+        ValueError: It is no float32 vector of that size.
+    """
     if gradient.shape != (size,) or gradient.dtype != np.float32:
         raise ValueError(f"a gradient must be float32 of shape ({size},), not {gradient.dtype} of {gradient.shape}")
-    if not is_finite(gradient):
-        raise DivergedError(
-            "the gradient is not finite: training has diverged; nothing of it was sent",
-            "lower train.optimizer.learning_rate, or check the data for extreme values",
-        )
+
+
+def diverged() -> DivergedError:
+    """The error for a gradient that is not finite."""
+    return DivergedError(
+        "the gradient is not finite: training has diverged; nothing of it was sent",
+        "lower train.optimizer.learning_rate, or check the data for extreme values",
+    )
 
 
 class Residual:
@@ -42,6 +57,7 @@ class Residual:
 
     def __init__(self, size: int, kept: bool) -> None:
         self.vector: Float32Vector | None = np.zeros(size, np.float32) if kept else None
+        self._comparison = Comparison()
 
     @property
     def view(self) -> Float32Vector | None:
@@ -52,18 +68,21 @@ class Residual:
         view.flags.writeable = False
         return view
 
-    def add(self, gradient: Float32Vector, piece: slice) -> Float32Vector:
-        """Add a piece of the gradient; what there is to send of it now.
+    def add(self, gradient: Float32Vector, piece: slice) -> tuple[Float32Vector, Float32Vector]:
+        """Add a piece of the gradient; what there is to send of it now, and its magnitudes until the next call.
 
         Callers ignore overflow: a sum beyond float32 is held at its greatest number.
         """
         if self.vector is None:
-            return gradient[piece]
+            values = gradient[piece]
+            return values, self._comparison.magnitudes(values)
         waiting = self.vector[piece]
         waiting += gradient[piece]
-        if not is_finite(waiting):
+        magnitudes = self._comparison.magnitudes(waiting)
+        if not np.maximum.reduce(magnitudes) <= GREATEST:
             np.clip(waiting, -GREATEST, GREATEST, out=waiting)
-        return waiting
+            magnitudes = self._comparison.magnitudes(waiting)
+        return waiting, magnitudes
 
     def peek(self, gradient: Float32Vector, piece: slice) -> Float32Vector:
         """What `add` would make of some entries, without adding them."""

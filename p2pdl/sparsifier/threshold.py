@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2pdl.sparsifier.comparison import TINY, Comparison
+from p2pdl.codec.greatest import TINY
+from p2pdl.sparsifier.comparison import Comparison
 from p2pdl.sparsifier.contract import Selection
 from p2pdl.sparsifier.entries import Entries
 from p2pdl.sparsifier.residual import GREATEST, Residual, admit
@@ -66,8 +67,8 @@ class Threshold(WithResidual):
         admit(gradient, self._size)
         self._entries.cut(0)
         for piece in self._pieces:
-            waiting = self._residual.add(gradient, piece)
-            kept = self._comparison.at_least(waiting, self._threshold)
+            waiting, magnitudes = self._residual.add(gradient, piece)
+            kept = self._comparison.at_least(magnitudes, self._threshold)
             self._entries.add(piece.start, kept, waiting)
             if self._residual.vector is not None:
                 waiting[kept] = 0.0

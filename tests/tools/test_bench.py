@@ -58,6 +58,7 @@ def test_one_row_of_each_quick_kind_runs_end_to_end() -> None:
         "pull-80-int8-curve",
         "encode-int8",
         "decode-top-k:0.01",
+        "select-mlp-esgd-int8",
         "server-int8",
         "memory-server-delta",
     )
@@ -89,8 +90,8 @@ def test_every_row_runs_end_to_end() -> None:
 
 
 def test_unknown_row_is_wrong_usage_and_list_names_every_row() -> None:
-    refused = run("pull", "push")
-    assert refused.returncode == 2 and "'push'" in refused.stderr and "--list" in refused.stderr
+    refused = run("pull", "pushes")
+    assert refused.returncode == 2 and "'pushes'" in refused.stderr and "--list" in refused.stderr
     listed = run("--list")
     assert listed.returncode == 0
     assert [name for name in rows() if not re.search(rf"^ +{re.escape(name)} ", listed.stdout, re.MULTILINE)] == []

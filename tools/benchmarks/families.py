@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 
 from p2pdl.errors import ProcessDied
-from tools.benchmarks import codecs, encryption, memory, publication, pull, server, steps
+from tools.benchmarks import codecs, encryption, memory, publication, pull, push, server, sparsifiers, steps
 from tools.benchmarks.measurement import Effort, Found, Row
 from tools.benchmarks.role import answer, orders
 from tools.benchmarks.worker import Worker
@@ -16,7 +16,9 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
     "encryption": encryption.ROWS,
     "publication": publication.ROWS,
     "codecs": codecs.ROWS,
+    "sparsifiers": sparsifiers.ROWS,
     "server": server.ROWS,
+    "push": push.ROWS,
     "memory": memory.ROWS,
     "steps": steps.ROWS,
 }

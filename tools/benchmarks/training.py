@@ -24,6 +24,7 @@ from p2pdl.training import losses
 from p2pdl.training.downloads import Downloads
 from p2pdl.training.exchange import Exchange
 from p2pdl.training.exchange_settings import ExchangeSettings
+from p2pdl.training.gradient import GradientStep
 from p2pdl.training.mean_threshold import MeanThreshold
 from p2pdl.training.models.registry import build
 from p2pdl.training.step import compile_step
@@ -68,9 +69,35 @@ class Training:
 
     def step(self) -> float:
         """Do one step of the bare loop; the loss of its batch."""
+        return float(self._step(*self.next_batch()))
+
+    def next_batch(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Inputs and labels of the next step."""
         batch = self.steps % BATCHES
         self.steps += 1
-        return float(self._step(self._inputs[batch], self._labels[batch]))
+        return self._inputs[batch], self._labels[batch]
+
+
+class Gradients:
+    """The gradients of a worker whose optimizer is at the parameter server.
+
+    Args:
+        case: What model.
+
+    Attributes:
+        spec: The model's layout.
+        vector: The gradient of the last step.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._training = Training(case, masked=False)
+        self.spec = self._training.spec
+        self._step = GradientStep(self._training.model, losses.resolve("auto", self._training.model))
+        self.vector = self._step.vector
+
+    def step(self) -> float:
+        """Compute the next gradient; the loss of its batch."""
+        return float(self._step(*self._training.next_batch()))
 
 
 class Gossip:
