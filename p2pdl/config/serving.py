@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from p2pdl.config import texts
 from p2pdl.config.names import OptimizerPlace, PolicyName, UpdateRuleName
 from p2pdl.config.setting import COUNT_LIMIT, Section, setting
 
@@ -87,6 +92,17 @@ class Server(Section):
         "workers' updates that is.",
         trade_off="1 / workers moves as far as one worker would; 1 takes as many full steps as there are pushes.",
     )
+    range: Annotated[str, BeforeValidator(texts.range_length)] = setting(
+        "all",
+        wanted="all, auto, or a whole number of MiB from 1",
+        example="auto",
+        meaning="How much of the model a worker pushes and pulls after a step. With `all` it waits for that; a number "
+        "and `auto` take one range after another in turn, while the next step is computed. `auto` measures, and takes "
+        "as long a range as the computation hides. For gradients that are pushed whole: not with a sparsifier, nor "
+        "where the optimizer is at the workers.",
+        trade_off="`all` is plain training for one worker; ranges keep the worker busy on a slow link, with gradients "
+        "of weights that are one step and more old.",
+    )
     lease: float = setting(
         10.0,
         gt=0,
@@ -128,3 +144,10 @@ class Server(Section):
         meaning="Pushes of each worker in a `check_period` with which the search begins.",
         trade_off="Near the best number the search is short.",
     )
+
+    @property
+    def optimizer_place(self) -> Literal["server", "worker"]:
+        """Where the optimizer works: `auto` resolved."""
+        if self.optimizer != "auto":
+            return self.optimizer
+        return "worker" if self.policy == "adsp" else "server"

@@ -21,6 +21,7 @@ SOURCE_WANTED = f"one of {', '.join(get_args(SourceName))}, or npz:PATH, or modu
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LIBRARY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FRACTION = re.compile(r"1(/[1-9][0-9]{0,5})?")
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
@@ -124,6 +125,17 @@ def fraction(value: Any) -> str:
     if not _FRACTION.fullmatch(text):
         _refuse("it is not 1/k with a whole number k", "write `1/1` for the whole model, or `1/4` for a quarter")
     return "1/1" if text == "1" else text
+
+
+def range_length(value: Any) -> str:
+    """How much of a model a worker exchanges at one time: `all`, `auto`, or MiB."""
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str):
+        raise PydanticKnownError("string_type")
+    if text not in ("all", "auto") and not _COUNT.fullmatch(text):
+        better = nearest(text, ("all", "auto"))
+        _refuse("it is not all, auto, or a whole number from 1", f"write `{better or 'auto'}`, or a number of MiB")
+    return text
 
 
 def _name_or_function(text: str, known: tuple[str, ...], sentence: str) -> str:

@@ -17,6 +17,7 @@ from p2pdl.node.security import connecting, keys_folder
 from p2pdl.node.server_settings import values_of
 from p2pdl.protocol.link import Link
 from p2pdl.protocol.link import LinkSettings as PullLinkSettings
+from p2pdl.protocol.range_choice import RangeChoice
 from p2pdl.puller.gathering import FinalMerge, Pause
 from p2pdl.puller.inbox import aligned_empty
 from p2pdl.puller.requests import Requester
@@ -24,6 +25,8 @@ from p2pdl.puller.server_link import LinkSettings, ServerLink, spans
 from p2pdl.sparsifier import SPARSIFIERS, make_sparsifier
 from p2pdl.spec import shards_in
 from p2pdl.training.gradient import GradientStep
+from p2pdl.training.range_exchange import RangeExchange
+from p2pdl.training.server_contact import ServerContact
 from p2pdl.training.timeline import Timeline
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.training.worker_exchange import Change, Gradient, WorkerExchange
@@ -84,6 +87,13 @@ class Employment:
         # Whatever has been pulled lies in it: one server's inbox, or what several have been put together in.
         self._pulled = pulled = self._links[0].vector if alone else aligned_empty(spec.size)
         weights = ModelWeights(model, pulled)
+        contact = ServerContact(self._links, weights, clock, stopping)
+        self.exchange: WorkerExchange | RangeExchange
+        if configuration.server.range != "all" and gradient is not None:
+            size = configuration.server.range
+            choice = RangeChoice(sum(link.shards for link in self._links), None if size == "auto" else int(size))
+            self.exchange = RangeExchange(weights, pulled, contact, gradient.vector, choice, clock, timeline)
+            return
         kind = SPARSIFIERS[compress.sparsifier][1]
         known = {"fraction": compress.kept, "threshold": compress.threshold}
         chosen = {key: value for key, value in known.items() if key in kind.__dataclass_fields__}
@@ -91,11 +101,10 @@ class Employment:
         self.exchange = WorkerExchange(
             weights,
             pulled,
-            self._links,
+            contact,
             Change(weights, pulled) if gradient is None else Gradient(gradient.vector),
             make_sparsifier(compress.sparsifier, spec, seed, **chosen),
             clock,
-            stopping,
             timeline,
         )
 
@@ -128,6 +137,7 @@ class Employment:
 
     def close(self) -> None:
         """Say goodbye where the run was not finished, and drop every connection."""
+        self.exchange.close()
         if self._stopping():
             for link in self._links:
                 if link.reply is not None:

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from p2pdl.aggregation import OptimizerSettings
 from p2pdl.config import Configuration
-from p2pdl.config.serving import Server
 from p2pdl.protocol.server_state import ParameterServerSettings
 from p2pdl.synchronisation import PolicySettings
-
-
-def optimizer_place(server: Server) -> str:
-    """Where the optimizer works: `server` or `worker`."""
-    if server.optimizer != "auto":
-        return server.optimizer
-    return "worker" if server.policy == "adsp" else "server"
 
 
 def values_of(configuration: Configuration) -> str:
@@ -38,7 +30,7 @@ def parameter_server_settings(configuration: Configuration) -> ParameterServerSe
             server.staleness, server.check_period, server.search_window, server.search_period, server.pushes
         ),
         server.update_rule,
-        at_server if optimizer_place(server) == "server" else "none",
+        at_server if server.optimizer_place == "server" else "none",
         OptimizerSettings(optimizer.learning_rate, momentum, bool(optimizer.arguments.get("nesterov", False))),
         rate,
         values_of(configuration),

@@ -16,7 +16,6 @@ from p2pdl.node.children import TrainerSettings
 from p2pdl.node.employment import Employment
 from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
-from p2pdl.node.server_settings import optimizer_place
 from p2pdl.puller.gathering import FinalMerge
 from p2pdl.server.view import status_block
 from p2pdl.store.block import Block
@@ -67,7 +66,7 @@ class TrainingRun:
         self._step: Step = self._parts.step
         if configuration.strategy == "parameter-server":
             gradient = None
-            if optimizer_place(configuration.server) == "server":
+            if configuration.server.optimizer_place == "server":
                 self._step = gradient = GradientStep(self._parts.model, self._parts.loss)
             self._participation = Employment(
                 configuration, self._node, self._parts.model, gradient, self._clock, self._timeline, stopping

@@ -320,10 +320,11 @@ class ParameterServer:
         self.counters["ingress_bytes"] += frame.nbytes
         if not request.last:
             return
-        for number in range(len(self._shards)):
-            if number not in state.pushed:
-                # Momentum, and the mean over the workers, are to know of an update that is zero.
-                self._take(request, worker, number, *NOTHING)
+        if not request.partial:
+            for number in range(len(self._shards)):
+                if number not in state.pushed:
+                    # Momentum, and the mean over the workers, are to know of an update that is zero.
+                    self._take(request, worker, number, *NOTHING)
         self.policy.push(worker, request.clock, float("nan") if request.loss is None else request.loss, now)
         state.clock += 1
         state.pushed.clear()

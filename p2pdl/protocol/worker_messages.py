@@ -42,6 +42,8 @@ class PushRequest:
         base: The version of the weights that the iteration began from.
         shard: Number of the shard; of those that a push has nothing for, nothing is sent.
         last: True for the last frame of this push.
+        partial: True if the iteration moves the shards that are sent and leaves the others alone; False if it has moved
+            the others by nothing.
         digest: Digest of the frame; the frame is empty where the whole push is.
         loss: The worker's training loss.
         samples: Training samples behind the push.
@@ -52,6 +54,7 @@ class PushRequest:
     base: Count
     shard: Count
     last: Annotated[bool, Flag()]
+    partial: Annotated[bool, Flag()]
     digest: Word
     loss: Number
     samples: Count

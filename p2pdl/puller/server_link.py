@@ -63,7 +63,6 @@ class ServerLink:
     Attributes:
         reply: How the worker stands with the server, as it last said.
         pushed_bytes: Bytes of updates that were sent.
-        base: The version that was pulled last.
     """
 
     def __init__(
@@ -80,7 +79,17 @@ class ServerLink:
         self._decoder = decoder(settings.codec, self._spec)
         self.reply: WorkerReply | None = None
         self.pushed_bytes = 0
-        self.base = 0
+        self._bases = [0] * shards_in(self._spec.size)
+
+    @property
+    def shards(self) -> int:
+        """How many shards the range has."""
+        return len(self._bases)
+
+    @property
+    def base(self) -> int:
+        """The version that was pulled last, of the shard for which that is longest ago."""
+        return min(self._bases)
 
     @property
     def vector(self) -> Float32Vector:
@@ -139,7 +148,9 @@ class ServerLink:
             parts.append((InitialRequest(number, xxhash.xxh3_64_intdigest(frame)), [frame]))
         return self._push(parts)
 
-    def push(self, selection: Selection, loss: float | None, samples: int, seed: int) -> WorkerReply:
+    def push(
+        self, selection: Selection, loss: float | None, samples: int, seed: int, part: range | None = None
+    ) -> WorkerReply:
         """Send what an iteration has made.
 
         Args:
@@ -147,27 +158,45 @@ class ServerLink:
             loss: The training loss; None where there is none.
             samples: Training samples behind it.
             seed: Decides how values are rounded by chance.
+            part: The shards, maybe none, that the iteration is to move; all where None.
 
         Raises:
             PeerError: It did not arrive, or was refused; part of it may have been applied.
         """
         assert self.reply is not None
-        payloads = self._coding.encode(_within(selection, self.span), seed)
+        payloads = self._coding.encode(_within(selection, self.span), seed, part)
+        base = min((self._bases[number] for number in part), default=0) if part is not None else self.base
         frames: list[tuple[int, Frames]] = [(number, [payload.data]) for number, payload in payloads] or [(0, [b""])]
         parts: list[tuple[Request, Frames]] = []
         for place, (number, frame) in enumerate(frames):
             last = place == len(frames) - 1
             digest = xxhash.xxh3_64_intdigest(frame[0])
             request = PushRequest(
-                self.reply.incarnation, self.reply.clock, self.base, number, last, digest, loss, samples
+                self.reply.incarnation,
+                self.reply.clock,
+                base,
+                number,
+                last,
+                part is not None,
+                digest,
+                loss,
+                samples,
             )
             parts.append((request, frame))
         reply = self._push(parts)
         self.pushed_bytes += sum(len(frame[0]) for _, frame in frames)
         return reply
 
-    def pull(self, called_off: Callable[[], bool] = lambda: False) -> Outcome:
-        """Get the weights as they are now into `vector`; `Outcome.error` says what went wrong."""
+    def pull(self, called_off: Callable[[], bool] = lambda: False, part: range | None = None) -> Outcome:
+        """Get the weights as they are now into `vector`.
+
+        Args:
+            called_off: Asked now and then; True ends it.
+            part: The shards to get, at least one; all where None.
+
+        Returns:
+            `Outcome.error` says what went wrong.
+        """
         self._inbox.expect(None)
         outcome = self._requester.pull(
             self.name,
@@ -177,9 +206,11 @@ class ServerLink:
             self._inbox.accept,
             called_off=called_off,
             decoder=self._decoder,
+            part=part,
         )
         if outcome.error is None and outcome.snapshot is not None:
-            self.base = outcome.snapshot.version
+            for number in part or range(self.shards):
+                self._bases[number] = outcome.snapshot.version
         return outcome
 
     def _push(self, parts: Sequence[tuple[Request, Frames]]) -> WorkerReply:

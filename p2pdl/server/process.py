@@ -89,6 +89,7 @@ class ServerSettings:
 def run(settings: ServerSettings) -> int:
     """Serve until SIGTERM; returns the exit code."""
     is_stopping = begin(settings.lifeline, settings.log)
+    yield_to_training()
     try:
         door = Door.of(Path(settings.keys), settings.node) if settings.keys else None
         transport = ZmqServer(settings.bind, door)
@@ -211,7 +212,6 @@ def begin(lifeline: int, log_path: str) -> Callable[[], bool]:
         Says whether the process has been told to stop.
     """
     end_with_parent(lifeline)
-    yield_to_training()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopping = False
 

@@ -128,9 +128,16 @@ class ModelWeights:
             # Assigning the tensor itself would make the variable share the inbox's memory.
             variable.value.assign(tf.cast(tf.raw_ops.DeepCopy(x=place.tensors[number]), place.dtype))
 
-    def adopt_trained(self, number: int = 0) -> None:
-        """Replace every trained variable by what lies in an inbox; statistics stay this node's own."""
+    def adopt_trained(self, number: int = 0, within: slice | None = None) -> None:
+        """Replace trained variables by what lies in an inbox; statistics stay this node's own.
+
+        Args:
+            number: Which inbox.
+            within: Elements of the vector: variables that lie in none of them are left alone; all are replaced if None.
+        """
         for place in self._places:
+            if within is not None and not (place.span.start < within.stop and within.start < place.span.stop):
+                continue
             if place.trainable:
                 value = tf.cast(tf.raw_ops.DeepCopy(x=place.tensors[number]), place.dtype)
                 tf.raw_ops.AssignVariableOp(resource=place.handle, value=value)

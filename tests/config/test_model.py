@@ -72,6 +72,7 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
             "update_rule": "consgd",
             "optimizer": "auto",
             "rate": None,
+            "range": "all",
             "lease": 10.0,
             "check_period": 10.0,
             "search_window": 20.0,

@@ -10,7 +10,7 @@ import yaml
 
 from p2pdl.config import Configuration, load
 from p2pdl.config.presets import PRESETS, template
-from p2pdl.node.server_settings import optimizer_place, parameter_server_settings
+from p2pdl.node.server_settings import parameter_server_settings
 from p2pdl.protocol.parameter_server import ParameterServer
 from p2pdl.sparsifier import SPARSIFIERS
 
@@ -56,7 +56,7 @@ def test_preset_is_what_the_table_says(tmp_path: Path, preset: str) -> None:
     sparsifier, of_sparsifier = said(row["sparsifier"])
     assert (server.policy, server.update_rule, compress.sparsifier) == (policy, rule, sparsifier)
     assert of_policy == ({"staleness": server.staleness} if policy == "ssp" else {})
-    assert (optimizer_place(server), optimizer.name) == (place, "sgd")
+    assert (server.optimizer_place, optimizer.name) == (place, "sgd")
     assert of_optimizer == optimizer.arguments
     takes_a_share = "fraction" in SPARSIFIERS[sparsifier][1].__dataclass_fields__
     assert of_sparsifier == ({"kept": compress.kept} if takes_a_share else {})

@@ -92,6 +92,33 @@ def test_optimizer_of_the_worker_or_known_to_the_server_is_accepted(tmp_path: Pa
     assert report(tmp_path, f"{SERVED}{added}\n") == ""
 
 
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        (
+            "server: {range: auto, optimizer: worker}",
+            "peers.yaml:12: server.range: found `auto`, and the optimizer is at the workers, which push the whole "
+            "change\n  -> write `all`, or `optimizer: server` with another policy than adsp",
+        ),
+        ("server: {range: 3, policy: adsp}", "server.range: found `3`, and the optimizer is at the workers"),
+        (
+            "server: {range: 3}\ncompress: {sparsifier: esgd}",
+            "peers.yaml:12: server.range: found `3`, and `esgd` chooses from the whole model what is pushed"
+            "\n  -> write `all`, or `compress: {sparsifier: none}`",
+        ),
+    ],
+)
+def test_range_of_what_is_not_pushed_in_ranges_is_refused(tmp_path: Path, added: str, expected: str) -> None:
+    text = report(tmp_path, f"{SERVED}{added}\n")
+    assert expected in text
+    assert text.count("\n  -> ") == 1, "one mistake, one report"
+
+
+@pytest.mark.parametrize("size", ["all", "auto", "1", "80"])
+def test_range_of_gradients_is_accepted(tmp_path: Path, size: str) -> None:
+    assert report(tmp_path, f"{SERVED}server: {{range: {size}, policy: ssp}}\n") == ""
+
+
 def test_optimizer_of_the_gossip_strategy_is_no_servers_business(tmp_path: Path) -> None:
     read(tmp_path, GOOD + "train: {optimizer: {name: adam, learning_rate: 1e-3}}\n")
 
@@ -103,6 +130,8 @@ def test_optimizer_of_the_gossip_strategy_is_no_servers_business(tmp_path: Path)
         ("server: {staleness: -1}", "server.staleness: found `-1`; wanted a whole number from 0"),
         ("server: {update_rule: congsd}", "-> write `update_rule: consgd`"),
         ("server: {rate: 0}", "server.rate: found `0`; wanted"),
+        ("server: {range: most}", "found `most`: it is not all, auto, or a whole number from 1\n  -> write `auto`, or"),
+        ("server: {range: 0}", "server.range: found `0`: it is not all, auto, or a whole number from 1"),
         ("server: {lease: 0}", "server.lease: found `0`; wanted"),
         ("server: {check_period: 0}", "server.check_period: found `0`; wanted"),
         ("server: {search_window: 0}", "server.search_window: found `0`; wanted"),

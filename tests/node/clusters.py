@@ -22,6 +22,13 @@ from p2pdl.spec import WeightSpec
 from p2pdl.transport.zeromq import ZmqClient
 from tests.processes import ROOT, free_port, is_running, wait_until
 
+CHILDREN = {
+    "p2pdl.server": "server",
+    "p2pdl.server.parameter_process": "server",
+    "p2pdl.node.trainer_process": "trainer",
+}
+"""Modules that a supervisor's children run, and what they are."""
+
 START_SECONDS = 180.0
 """TensorFlow takes seconds to load, and longer on a busy machine."""
 
@@ -131,7 +138,9 @@ class NodeProcess:
                 stat = Path(f"/proc/{int(name)}/stat").read_text().rpartition(")")[2].split()
                 if int(stat[1]) == self.process.pid:
                     command = Path(f"/proc/{name}/cmdline").read_text().split("\0")
-                    found["server" if command[2] == "p2pdl.server" else "trainer"] = int(name)
+                    # One that has only been forked has the supervisor's command still.
+                    if command[2] in CHILDREN:
+                        found[CHILDREN[command[2]]] = int(name)
         return found
 
 

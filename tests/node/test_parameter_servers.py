@@ -51,6 +51,24 @@ def test_workers_end_with_the_servers_model(tmp_path: Path) -> None:
     assert all(lab.port_is_free(name) for name in lab.addresses)
 
 
+def test_workers_that_exchange_one_range_after_another_end_with_the_servers_model(tmp_path: Path) -> None:
+    server = {"policy": "ssp", "range": "1"}
+    train = {"passes": 40, "optimizer": {"name": "sgd", "learning_rate": 0.2, "arguments": {}}}
+    lab = make_parameter_lab(tmp_path, 2, server, train=train, model={"name": "mlp"})
+    with contextlib.ExitStack() as stack:
+        nodes = started(stack, lab)
+        assert {name: it.wait() for name, it in nodes.items()} == dict.fromkeys(nodes, 0)
+    server, first, second = (lab.summary(name) for name in ("server1", "node1", "node2"))
+    assert server["state"] == "done" and server["finished"] == ["node1", "node2"]
+    # After the last step each pushes what has come together for the other ranges.
+    assert server["pushes"] == first["steps"] + second["steps"] + 2
+    assert server["samples"] == first["samples"] + second["samples"]
+    assert first["test_loss"] == second["test_loss"] and first["test_accuracy"] > 0.85
+    shard = 4 << 18
+    assert server["dense_bytes"] > 2 * shard
+    assert server["ingress_bytes"] < server["pushes"] * 1.01 * shard + 2 * server["dense_bytes"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["bsp", "ssp", "asp", "adsp"])
 def test_killed_worker_is_waited_for_no_longer_than_its_lease(tmp_path: Path, policy: str) -> None:

@@ -152,6 +152,7 @@ class Workplace:
                     self.core.version,
                     number,
                     place == len(coded) - 1,
+                    False,
                     xxhash.xxh3_64_intdigest(frame),
                     loss,
                     32,

@@ -16,6 +16,7 @@ from p2pdl.puller.inbox import aligned_empty
 from p2pdl.sparsifier import make_sparsifier
 from p2pdl.synchronisation import POLICIES, PolicySettings
 from p2pdl.training.gradient import GradientStep
+from p2pdl.training.server_contact import ServerContact
 from p2pdl.training.step import compile_step
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.training.worker_exchange import Change, Gradient, WorkerExchange
@@ -67,7 +68,8 @@ def employed(servers: Servers, model: keras.Model, at_server: bool) -> tuple[obj
     step = GradientStep(model, loss_of()) if at_server else compile_step(model, sgd(), loss_of())
     work = Gradient(step.vector) if isinstance(step, GradientStep) else Change(weights, pulled)
     sparsifier = make_sparsifier("none", spec, 0)
-    return step, WorkerExchange(weights, pulled, links, work, sparsifier, servers.network.clock)
+    contact = ServerContact(links, weights, servers.network.clock, lambda: False)
+    return step, WorkerExchange(weights, pulled, contact, work, sparsifier, servers.network.clock)
 
 
 def settings(policy: str, at_server: bool) -> ParameterServerSettings:
@@ -148,3 +150,41 @@ def test_worker_that_lapsed_joins_again_and_drops_what_was_made_from_old_weights
     exchange.after_step(3, 48, float(step(*second)))
     assert servers.cores[0].counters["pushes"] == 2
     assert exchange.counters.failures == {"not-joined": 1}
+
+
+@pytest.mark.parametrize("at_server", [True, False])
+def test_after_a_divergence_training_goes_on_from_the_server(at_server: bool) -> None:
+    model = new_model()
+    spec = spec_of(model)
+    servers = Servers(settings("asp", at_server), spec)
+    step, exchange = employed(servers, model, at_server)
+    exchange.start()
+    [core] = servers.cores
+    first, second, third = batches()[:3]
+    exchange.after_step(1, 16, float(step(*first)))
+    with pytest.raises(DivergedError):
+        exchange.after_step(2, 32, math.inf)
+    exchange.call_off()
+    for variable in model.trainable_variables:
+        variable.assign(tf.fill(variable.shape, 0.5))
+    exchange.after_step(3, 48, float(step(*second)))
+    snapshot = core.load()
+    assert snapshot is not None and core.counters["pushes"] == 1
+    for place in spec.variables:
+        if place.trainable:
+            np.testing.assert_array_equal(vector_of(ModelWeights(model))[place.span], snapshot.vector[place.span])
+    exchange.after_step(4, 64, float(step(*third)))
+    assert core.counters["pushes"] == 2 and exchange.counters.merges == 4
+
+
+def test_gradient_that_is_not_finite_is_never_pushed_though_the_loss_is() -> None:
+    model = new_model()
+    servers = Servers(settings("asp", True), spec_of(model))
+    step, exchange = employed(servers, model, True)
+    exchange.start()
+    assert isinstance(step, GradientStep)
+    loss = float(step(*batches()[0]))
+    step.vector[3] = np.nan
+    with pytest.raises(DivergedError, match="what step 1 has made"):
+        exchange.after_step(1, 16, loss)
+    assert servers.cores[0].counters["pushes"] == 0

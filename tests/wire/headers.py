@@ -44,6 +44,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "base": 3,
         "shard": 1,
         "last": True,
+        "partial": False,
         "digest": 2**64 - 1,
         "loss": None,
         "samples": 64,

@@ -1,0 +1,157 @@
+"""How a worker stays in touch with its parameter servers: it joins, asks again while one is away, and joins anew."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from p2pdl.clock import Clock
+from p2pdl.errors import PeerError
+from p2pdl.protocol.messages import WorkerReply
+from p2pdl.puller.server_link import ServerLink
+from p2pdl.training.exchange_counters import ExchangeCounters
+from p2pdl.training.weights import ModelWeights
+
+FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.001, 1.25, 0.05
+"""Seconds between two questions whether an iteration may begin: a wait becomes longer by a quarter at most."""
+
+RETRY_PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds between two attempts to reach a server that is away; the last one over and over."""
+
+REJOIN = {"not-joined", "not-ready", "other-iteration", "outside-window", "not-pulled", "too-stale"}
+"""Refusals after which a worker joins anew: the server was started again, or has done without it for a while. What it
+was about to push was made from weights of that time, and is dropped."""
+
+FATAL = {"model", "cluster", "protocol-version", "not-a-server", "payload"}
+"""Refusals that no second attempt changes."""
+
+log = logging.getLogger(__name__)
+
+
+class ServerContact:
+    """The servers of one worker, each asked until it answers or the node is to stop.
+
+    Args:
+        links: The servers, each with its range, in the order of the ranges.
+        weights: The model's, for a server that has none.
+        clock: Source of times.
+        stopping: True as soon as the node is to end: then nothing is waited for any more.
+
+    Attributes:
+        links: The same.
+        stopping: The same.
+        counters: What the worker's exchange counts; failures and what was received are counted here.
+        joined: How often a server has been joined: what was known of its weights before holds no more.
+    """
+
+    def __init__(
+        self, links: Sequence[ServerLink], weights: ModelWeights, clock: Clock, stopping: Callable[[], bool]
+    ) -> None:
+        self.links = links
+        self.stopping = stopping
+        self.counters = ExchangeCounters()
+        self.joined = 0
+        self._weights = weights
+        self._clock = clock
+        self._away = False
+
+    def take_part(self, link: ServerLink) -> WorkerReply | None:
+        """Join a server; where it has no weights, as at the start of a run, it gets this worker's if it wants them."""
+        self.joined += 1
+        reply = self.tried(link, link.join)
+        while reply is not None and not reply.version and not self.stopping():
+            if reply.sends_initial:
+                initial = np.zeros(self._weights.spec.size, np.float32)
+                self._weights.copy_to(initial)
+                reply = self.tried(link, partial(link.send_initial, initial))
+            else:
+                time.sleep(LONGEST_PAUSE)
+                reply = self.tried(link, link.begin)
+        return reply
+
+    def wait_until_admitted(self, link: ServerLink) -> None:
+        """Ask until the next iteration may begin."""
+        pause = FIRST_PAUSE
+        while link.reply is not None and not link.reply.admitted and not self.stopping():
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * PAUSE_GROWTH)
+            self.tried(link, link.begin, rejoins=True)
+
+    def pull(self, link: ServerLink, part: range | None = None) -> None:
+        """Pull until it works.
+
+        Args:
+            link: The server.
+            part: Shards of its range; None for all.
+        """
+        self.tried(link, lambda: self._pull(link, part))
+
+    def take_final(self) -> dict[str, str]:
+        """Pull once from each server what it has in the end.
+
+        Returns:
+            Why there is nothing, by server.
+        """
+        outcomes = {link.name: link.pull(self.stopping) for link in self.links}
+        return {name: outcome.error.message for name, outcome in outcomes.items() if outcome.error is not None}
+
+    def tried(
+        self, link: ServerLink, attempt: Callable[[], WorkerReply | None], rejoins: bool = False
+    ) -> WorkerReply | None:
+        """Try until it works or the node is to stop: without its server a worker has nothing to do.
+
+        Args:
+            link: The server.
+            attempt: What to try.
+            rejoins: True if it needs the worker to take part: if that does not any more, it joins, and this is over.
+
+        Returns:
+            What the attempt returned, or how the worker stands after it has joined; None if the node is to stop.
+
+        Raises:
+            PeerError: The server refuses, and would again.
+        """
+        failures = 0
+        while not self.stopping():
+            try:
+                reply = attempt()
+            except PeerError as error:
+                self._note(link, error)
+                if error.code in REJOIN and rejoins:
+                    return self.take_part(link)
+                if error.code in FATAL:
+                    raise
+                self._sleep(RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)])
+                failures += 1
+                continue
+            if self._away:
+                self._away = False
+                log.info("%s answers again", link.name)
+            return reply
+        return None
+
+    def _pull(self, link: ServerLink, part: range | None) -> WorkerReply | None:
+        outcome = link.pull(self.stopping, part)
+        self.counters.bytes_received += outcome.nbytes
+        self.counters.payload_bytes_received += outcome.payload_nbytes
+        if outcome.error is not None:
+            raise outcome.error
+        return link.reply
+
+    def _note(self, link: ServerLink, error: PeerError) -> None:
+        if self.stopping():
+            return
+        self.counters.failures[error.code] = self.counters.failures.get(error.code, 0) + 1
+        if not self._away and error.code != "busy":
+            self._away = True
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            log.warning("%s%s; this worker waits for %s", error.message, remedy, link.name)
+
+    def _sleep(self, seconds: float) -> None:
+        until = self._clock.now() + seconds
+        while self._clock.now() < until and not self.stopping():
+            time.sleep(min(LONGEST_PAUSE, seconds))
