@@ -24,7 +24,7 @@ CASES: list[tuple[str, float, dict[str, Any]]] = [
     ("bsp", 0.965, {"server": {"policy": "bsp"}}),
     ("ssp 3", 0.965, {"server": {"policy": "ssp"}}),
     ("cui-ps", 0.965, {"server": {"policy": "asp"}}),
-    ("tsai", 0.965, {"server": {"policy": "ssp", "update_rule": "direction-distance"}}),
+    ("tsai", 0.965, {"server": {"policy": "ssp", "update_rule": "direction-distance", "range": "auto"}}),
     (
         "adsp",
         0.965,

@@ -15,8 +15,9 @@ from p2pdl.errors import StartupError
 VARIABLE = "P2PDL_FAILPOINTS"
 """Environment variable that switches failpoints on: `name=action;name=action`.
 
-Actions are `kill` (SIGKILL to the own process), `raise` (a RuntimeError), `enospc` (the disk is full) and
-`sleep:SECONDS`; with `*N` behind it an action is taken at the N-th hit only.
+Actions are `kill` (SIGKILL to the own process), `raise` (a RuntimeError), `enospc` (the disk is full),
+`sleep:SECONDS`, and, at places of `TIMED`, `pad:SECONDS`: to wait until what has been done took so long, as on a slower
+machine. With `*N` behind it an action is taken at the N-th hit only.
 """
 
 NAMES = {
@@ -28,37 +29,45 @@ NAMES = {
     "checkpoint.before-folder-sync": "the file has its name, but perhaps not yet on the disk",
     "checkpoint.before-removal": "the file is safe, the ones that it makes superfluous are still there",
     "store.half-published": "a new version's weights and number are written, their digests are not",
+    "trainer.step": "a step has been computed, and nothing of it exchanged",
 }
 """Every failpoint, and where the code is when it is hit."""
 
-_SWITCH = re.compile(r"([^=]+)=(?:(kill|raise|enospc)|sleep:(\d+(?:\.\d+)?))(?:\*([1-9]\d*))?", re.ASCII)
+TIMED = {"trainer.step"}
+"""Those that say since when the code has been at what ends there."""
+
+_SWITCH = re.compile(r"([^=]+)=(?:(kill|raise|enospc)|(sleep|pad):(\d+(?:\.\d+)?))(?:\*([1-9]\d*))?", re.ASCII)
+
+Action = Callable[[float], None]
+"""Does something, given the moment since when; time.monotonic() where the place says none."""
 
 
 class _Failpoint:
     """What happens at one name, and at which of its hits."""
 
-    def __init__(self, act: Callable[[], None], only_hit: int | None) -> None:
+    def __init__(self, act: Action, only_hit: int | None) -> None:
         self._act = act
         self._only_hit = only_hit
         self._hits = itertools.count(1)
 
-    def hit(self) -> None:
+    def hit(self, since: float) -> None:
         if next(self._hits) == self._only_hit or self._only_hit is None:
-            self._act()
+            self._act(since)
 
 
 _switched_on: dict[str, _Failpoint] = {}
 
 
-def reach(name: str) -> None:
+def reach(name: str, since: float | None = None) -> None:
     """Do what is switched on for this place; one look-up in a dictionary where nothing is.
 
     Args:
         name: One of `NAMES`.
+        since: For one of `TIMED`, seconds of the machine's monotonic clock when what ends here began.
     """
     failpoint = _switched_on.get(name)
     if failpoint is not None:
-        failpoint.hit()
+        failpoint.hit(time.monotonic() if since is None else since)
 
 
 def switch(text: str) -> None:
@@ -76,32 +85,38 @@ def switch(text: str) -> None:
         if match is None:
             raise StartupError(
                 f"{VARIABLE}: {part!r} is no failpoint with an action",
-                "write name=kill, =raise, =enospc or =sleep:SECONDS, with *N behind it for the N-th hit only",
+                "write name=kill, =raise, =enospc, =sleep:SECONDS or =pad:SECONDS, with *N behind it for one hit only",
             )
-        name, word, seconds, only_hit = match.groups()
+        name, word, waits, seconds, only_hit = match.groups()
         if name not in NAMES:
             raise StartupError(f"{VARIABLE}: there is no failpoint {name!r}", f"choose from {', '.join(sorted(NAMES))}")
         if name in found:
             raise StartupError(f"{VARIABLE}: the failpoint {name} stands twice", "give it one action")
-        found[name] = _Failpoint(_action(name, word, seconds), int(only_hit) if only_hit else None)
+        if waits == "pad" and name not in TIMED:
+            raise StartupError(f"{VARIABLE}: {name} has no length that could be padded", "write sleep in place of pad")
+        found[name] = _Failpoint(_action(name, word or waits, seconds), int(only_hit) if only_hit else None)
     _switched_on.clear()
     _switched_on.update(found)
 
 
-def _action(name: str, word: str | None, seconds: str) -> Callable[[], None]:
-    def kill() -> None:
+def _action(name: str, word: str, seconds: str | None) -> Action:
+    def kill(since: float) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def fail() -> None:
+    def fail(since: float) -> None:
         raise RuntimeError(f"the failpoint {name} is switched on")
 
-    def refuse_space() -> None:
+    def refuse_space(since: float) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def sleep() -> None:
-        time.sleep(float(seconds))
+    def sleep(since: float) -> None:
+        time.sleep(length)
 
-    return {"kill": kill, "raise": fail, "enospc": refuse_space, None: sleep}[word]
+    def pad(since: float) -> None:
+        time.sleep(max(0.0, since + length - time.monotonic()))
+
+    length = float(seconds or 0.0)
+    return {"kill": kill, "raise": fail, "enospc": refuse_space, "sleep": sleep, "pad": pad}[word]
 
 
 switch(os.environ.get(VARIABLE, ""))

@@ -94,6 +94,16 @@ def test_reach_sleep_takes_that_long() -> None:
     assert time.monotonic() - started >= 0.05
 
 
+def test_reach_pad_takes_what_is_left_of_its_time_and_nothing_where_that_is_over() -> None:
+    switch("trainer.step=pad:0.05*2")
+    reach("trainer.step", since=time.monotonic())
+    began = time.monotonic()
+    reach("trainer.step", since=began)
+    assert time.monotonic() - began >= 0.05
+    switch("trainer.step=pad:1000")
+    reach("trainer.step", since=time.monotonic() - 1000.0)
+
+
 def test_variable_kill_ends_the_process_as_a_kill_from_outside_does() -> None:
     code = (
         f"from p2pdl.failpoints import reach; reach({OTHER!r}); print('before', flush=True); reach({ONE!r}); print(1)"
@@ -116,6 +126,8 @@ def test_variable_unset_or_empty_switches_nothing_on() -> None:
         ("=kill", "is no failpoint with an action"),
         (f"{ONE}=sleep", "is no failpoint with an action"),
         (f"{ONE}=sleep:-1", "is no failpoint with an action"),
+        ("trainer.step=pad", "is no failpoint with an action"),
+        (f"{ONE}=pad:1", "has no length that could be padded"),
         (f"{ONE}=kill*0", "is no failpoint with an action"),
         (f"{ONE}=kill*", "is no failpoint with an action"),
         (f"{ONE}=kill ", "is no failpoint with an action"),

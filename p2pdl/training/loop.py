@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from p2pdl import failpoints
 from p2pdl.clock import Clock
 from p2pdl.errors import DivergedError
 from p2pdl.training.divergence import diverged
@@ -122,6 +123,7 @@ def train(
         started = clock.now()
         inputs, labels = batch(progress.step)
         loss = float(step_function(tf.constant(inputs), tf.constant(labels)))
+        failpoints.reach("trainer.step", since=started)
         progress.step += 1
         progress.samples += len(labels)
         computed = clock.now()
