@@ -38,3 +38,16 @@ def parameter_server_settings(configuration: Configuration) -> ParameterServerSe
         len(configuration.founders),
         configuration.gossip.start_wait,
     )
+
+
+def mask_warning(configuration: Configuration) -> str:
+    """What is to be said where the file asks for a mask that nobody applies; empty if there is nothing."""
+    compress, server = configuration.compress, configuration.server
+    is_written = "mask" in compress.model_fields_set and compress.mask != "none"
+    if configuration.strategy != "parameter-server" or server.optimizer_place == "worker" or not is_written:
+        return ""
+    return (
+        f"compress.mask: {compress.mask} is part of a worker's optimizer, and the optimizer is at the server: nothing "
+        "is masked\n  -> `compress: {sparsifier: mean-threshold}` pushes what a mask keeps; `mask: none` says what "
+        "is done"
+    )

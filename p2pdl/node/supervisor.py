@@ -25,6 +25,7 @@ from p2pdl.node.restarts import Restarts
 from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
 from p2pdl.node.security import warning
 from p2pdl.node.server_keeper import ServerKeeper
+from p2pdl.node.server_settings import mask_warning
 from p2pdl.node.stopping import GRACE_SECONDS, STOP_SIGNALS, WATCH_SECONDS, code_after
 from p2pdl.node.trainer_process import EXIT_CRASHED
 from p2pdl.server.view import status_block
@@ -66,7 +67,7 @@ def run_node(
     """
     folder = open_node_folder(configuration, node, fresh)
     log_to(folder.path / "node.log", node, "node", sys.stderr)
-    for note in (*notes, warning(configuration)):
+    for note in (*notes, warning(configuration), mask_warning(configuration)):
         if note:
             log.warning("%s", note)
     if configuration.node(node).role == "server":

@@ -15,12 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from p2pdl.clock import Clock
+from p2pdl.codec.finite import is_finite
 from p2pdl.lifeline import yield_to_training
 from p2pdl.protocol.range_choice import RangeChoice
 from p2pdl.puller.server_link import ServerLink
 from p2pdl.sparsifier import Selection
 from p2pdl.spec import SHARD_ELEMENTS
-from p2pdl.training.divergence import diverged, diverged_update, is_finite
+from p2pdl.training.divergence import diverged, diverged_update
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.server_contact import ServerContact
 from p2pdl.training.smoothing import smoothed

@@ -26,8 +26,8 @@ REJOIN = {"not-joined", "not-ready", "other-iteration", "outside-window", "not-p
 """Refusals after which a worker joins anew: the server was started again, or has done without it for a while. What it
 was about to push was made from weights of that time, and is dropped."""
 
-FATAL = {"model", "cluster", "protocol-version", "not-a-server", "payload"}
-"""Refusals that no second attempt changes."""
+FATAL = {"model", "cluster", "protocol-version", "not-a-server", "payload", "not-finite"}
+"""What no second attempt changes: a server that refuses, or whose weights are no numbers any more."""
 
 log = logging.getLogger(__name__)
 

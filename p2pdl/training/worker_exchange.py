@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from p2pdl.clock import Clock
+from p2pdl.codec.finite import is_finite
 from p2pdl.sparsifier import GradientSparsifier
-from p2pdl.training.divergence import diverged, diverged_update, is_finite
+from p2pdl.training.divergence import diverged, diverged_update
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.server_contact import ServerContact
 from p2pdl.training.smoothing import smoothed
