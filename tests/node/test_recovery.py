@@ -165,7 +165,8 @@ def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_t
     assert re.search(r"training has diverged; nothing of it was published; going on from the weights of step \d+", said)
     summary = lab.summary("node1")
     assert (summary["state"], summary["steps"]) == ("done", 3000)
-    assert summary["restores"] in (2, 3) and summary["test_accuracy"] > 0.8
+    # With batches of one sample the accuracy goes up and down by a tenth and more; weights that had been hurt had 0.1.
+    assert summary["restores"] in (2, 3) and summary["test_accuracy"] > 0.5
     # What a peer asked for at any moment was whole and finite, until the node ended.
     assert len(outcomes) > 10
     assert [outcome.error for outcome in outcomes[:-1] if outcome.error] == []
