@@ -20,7 +20,7 @@ ROWS = (
     ("wire", "transport", "keys", "store", "checkpoint", "lifeline"),
     ("server", "puller"),
     ("training", "simulation"),
-    ("config", "node"),
+    ("config", "node", "report"),
     ("cli", "experiments", "__main__"),
 )
 """The rooms by row; `p2pdl` is the package's own `__init__`.

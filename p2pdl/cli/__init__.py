@@ -20,6 +20,7 @@ COMMANDS = {
     "up": "Run every node of this machine under one live table.",
     "node": "Run one node.",
     "status": "Ask the nodes of a cluster how they are.",
+    "report": "Say what runs have come to, as tables, pictures and one page.",
 }
 """Short help by the name of the command, in the order of use; `command` in the module of that name is the rest."""
 
