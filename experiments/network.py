@@ -1,4 +1,4 @@
-"""Hosts on one machine, joined by links of a chosen speed: network namespaces, veth pairs, a bridge, `tc tbf`.
+"""Hosts on one machine, each on a link of a chosen speed: network namespaces, veth pairs, a bridge, `tc`.
 
 Everything lies in namespaces of its own, so that removing those removes everything, and the machine's own network is
 never touched. It needs Linux, root, and the commands `ip` and `tc`.
@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +32,15 @@ BURST_SECONDS = 0.001
 
 QUEUE_SECONDS = 0.05
 """How long a packet may wait for the link before it is dropped: far longer than TCP needs to keep the link busy."""
+
+QUEUE = "7d1"
+"""Handle of the queues made here, by which they are told from others."""
+
+PACKET_BYTES = 1500
+"""Of one packet on an Ethernet."""
+
+MOST_PACKETS = 100_000
+"""That a link without a rate keeps back while they are late."""
 
 _NAME = re.compile(r"p2pdl-(\d+)-\d+-")
 
@@ -54,7 +63,8 @@ class ShapedNetwork:
         if not 1 <= hosts <= self._subnet.num_addresses - 2:
             raise ValueError(f"{subnet} has no room for {hosts} hosts, or there are none")
         self.hosts = hosts
-        self._mbit = mbit
+        self._rates = [mbit] * hosts
+        self._delays = [0.0] * hosts
         self._prefix = ""
         self._processes: list[subprocess.Popen[Any]] = []
 
@@ -112,24 +122,49 @@ class ShapedNetwork:
         self._processes.append(process)
         return process
 
-    def shape(self, mbit: float | None) -> None:
-        """Give every link another rate, from now on; connections go on.
+    def shape(self, mbit: float | None, hosts: Iterable[int] | None = None) -> None:
+        """Give links another rate, from now on; connections go on.
 
         Args:
             mbit: Millions of bits a second in each direction; None for no limit.
+            hosts: Whose links; None for all.
 
         Raises:
             StartupError: The kernel refuses it.
-            ValueError: The rate is not above zero.
+            ValueError: The rate is not above zero, or there is no such host.
         """
         if mbit is not None and mbit <= 0:
             raise ValueError(f"a rate of {mbit:g} Mbit/s is none")
-        for host in range(self.hosts):
-            for namespace, device in ((self.namespace(host), "eth0"), (self._switch, f"port{host}")):
-                if mbit is None:
-                    _unlimit(namespace, device)
-                else:
-                    _limit(namespace, device, mbit)
+        for host in range(self.hosts) if hosts is None else hosts:
+            self._rates[self._checked(host)] = mbit
+            self._queue(host)
+
+    def delay(self, milliseconds: float, hosts: Iterable[int] | None = None) -> None:
+        """Let packets be late on links, from now on, in each direction.
+
+        Args:
+            milliseconds: How late; 0 for not at all.
+            hosts: Whose links; None for all.
+
+        Raises:
+            StartupError: The kernel refuses it, as one without `sch_netem` does: see `has_netem`.
+            ValueError: It is below zero, or there is no such host.
+        """
+        if milliseconds < 0:
+            raise ValueError(f"packets cannot be {milliseconds:g} ms late")
+        for host in range(self.hosts) if hosts is None else hosts:
+            self._delays[self._checked(host)] = milliseconds
+            self._queue(host, anew=True)
+
+    def _queue(self, host: int, *, anew: bool = False) -> None:
+        """Let both ends of a host's link be as they were asked for; a queue becomes one of another kind only anew."""
+        for namespace, device in ((self.namespace(host), "eth0"), (self._switch, f"port{host}")):
+            lines = queues(device, self._rates[host], self._delays[host])
+            if anew or self._delays[host] or not lines:
+                # `noqueue` is what such a device has from the start.
+                lines = [["qdisc", "replace", "dev", device, "root", "noqueue"], *lines]
+            for line in lines:
+                _do("tc", "-n", namespace, *line)
 
     @property
     def _switch(self) -> str:
@@ -141,8 +176,9 @@ class ShapedNetwork:
         _ip("-n", self._switch, "link", "set", "bridge", "up")
         for host in range(self.hosts):
             self._make_host(host)
-        if self._mbit is not None:
-            self.shape(self._mbit)
+        for host, mbit in enumerate(self._rates):
+            if mbit is not None:
+                self._queue(host)
 
     def _make_host(self, host: int) -> None:
         inside, port = self.namespace(host), f"port{host}"
@@ -189,6 +225,45 @@ def available() -> str:
     return ""
 
 
+def has_netem() -> bool:
+    """Whether the kernel can let packets be late.
+
+    Raises:
+        StartupError: No network can be made here at all.
+    """
+    name = f"{_unused_prefix()}trial"
+    _ip("netns", "add", name)
+    try:
+        _do("tc", "-n", name, *queues("lo", None, 1.0)[0])
+    except StartupError:
+        return False
+    finally:
+        _ip("netns", "delete", name)
+    return True
+
+
+def queues(device: str, mbit: float | None, milliseconds: float = 0.0) -> list[list[str]]:
+    """The arguments of `tc`, line by line, that limit what a device sends, and let it be late.
+
+    Args:
+        device: Its name.
+        mbit: Millions of bits a second; None for no limit.
+        milliseconds: How late each packet is.
+    """
+    parent, lines = ["root", "handle", f"{QUEUE}:"], []
+    if milliseconds:
+        # All that is on its way at once has to fit in.
+        late = MOST_PACKETS if mbit is None else 1000 + round(1e3 * mbit * milliseconds / 8 / PACKET_BYTES)
+        lines.append(["qdisc", "replace", "dev", device, *parent, "netem", "delay", f"{milliseconds:g}ms"])
+        lines[0] += ["limit", str(min(late, MOST_PACKETS))]
+        parent = ["parent", f"{QUEUE}:1"]
+    if mbit is not None:
+        burst = max(SMALLEST_BURST, round(mbit * 1e6 / 8 * BURST_SECONDS))
+        lines.append(["qdisc", "replace", "dev", device, *parent, "tbf", "rate", f"{round(mbit * 1e6)}bit"])
+        lines[-1] += ["burst", f"{burst}b", "latency", f"{round(QUEUE_SECONDS * 1e3)}ms"]
+    return lines
+
+
 def _remove_leftovers() -> None:
     """Remove the namespaces of processes that are dead, which were killed before they could."""
     for name in _names():
@@ -207,17 +282,6 @@ def _unused_prefix() -> str:
 
 def _names() -> list[str]:
     return sorted(os.listdir(NAMESPACES)) if NAMESPACES.is_dir() else []
-
-
-def _limit(namespace: str, device: str, mbit: float) -> None:
-    burst = max(SMALLEST_BURST, round(mbit * 1e6 / 8 * BURST_SECONDS))
-    values = ["rate", f"{round(mbit * 1e6)}bit", "burst", f"{burst}b", "latency", f"{round(QUEUE_SECONDS * 1e3)}ms"]
-    _do("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *values)
-
-
-def _unlimit(namespace: str, device: str) -> None:
-    # `noqueue` is what such a device has from the start, so that it does not matter whether there was a limit.
-    _do("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "noqueue")
 
 
 def _ip(*arguments: str) -> None:

@@ -24,6 +24,14 @@ CASES: list[tuple[str, float, dict[str, Any]]] = [
     ("bsp", 0.965, {"server": {"policy": "bsp"}}),
     ("ssp 3", 0.965, {"server": {"policy": "ssp"}}),
     ("cui-ps", 0.965, {"server": {"policy": "asp"}}),
+    (
+        "downpour",
+        0.0,
+        {
+            "server": {"policy": "asp", "rate": 1.0},
+            "train": {"optimizer": {"name": "sgd", "learning_rate": 0.1, "arguments": {}}},
+        },
+    ),
     ("tsai", 0.965, {"server": {"policy": "ssp", "update_rule": "direction-distance"}}),
     ("tsai, range auto", 0.0, {"server": {"policy": "ssp", "update_rule": "direction-distance", "range": "auto"}}),
     (

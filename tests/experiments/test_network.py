@@ -189,6 +189,39 @@ def test_rate_changes_while_a_connection_goes_on() -> None:
         assert 42 < rate(2 * MEGABYTES) < 52
 
 
+def test_links_have_rates_of_their_own() -> None:
+    with ShapedNetwork(2) as joined, transfer(joined) as rate:
+        joined.shape(200, [0])
+        joined.shape(20, [1])
+        assert 17 < rate(MEGABYTES) < 22
+        joined.shape(None, [1])
+        assert 150 < rate(6 * MEGABYTES) < 210
+
+
+def test_packets_are_late_or_the_kernel_says_that_it_cannot_and_the_link_goes_on() -> None:
+    can = contextlib.nullcontext() if network.has_netem() else pytest.raises(StartupError, match="netem")
+    with ShapedNetwork(2) as joined, transfer(joined) as rate:
+        with can:
+            joined.delay(20, [0])
+        joined.delay(0)
+        joined.shape(20)
+        assert 17 < rate(MEGABYTES) < 22
+
+
+def test_late_link_is_asked_for_at_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    with ShapedNetwork(2, 100) as joined:
+        with monkeypatch.context() as patched:
+            patched.setattr(network, "_do", lambda *words: lines.append(" ".join(words[2:])))
+            joined.delay(20, [1])
+        wanted = []
+        for place, device in ((joined.namespace(1), "eth0"), (joined.namespace(0)[:-1] + "switch", "port1")):
+            start = f"{place} qdisc replace dev {device}"
+            wanted += [f"{start} root noqueue", f"{start} root handle 7d1: netem delay 20ms limit 1167"]
+            wanted += [f"{start} parent 7d1:1 tbf rate 100000000bit burst 80000b latency 50ms"]
+    assert lines == wanted
+
+
 @pytest.mark.parametrize("hosts", [0, 255])
 def test_wrong_number_of_hosts_is_refused(hosts: int) -> None:
     with pytest.raises(ValueError, match="no room"):
@@ -201,6 +234,10 @@ def test_wrong_host_rate_and_command_are_refused() -> None:
             joined.address(1)
         with pytest.raises(ValueError, match="rate of -5"):
             joined.shape(-5)
+        with pytest.raises(ValueError, match="no host 1"):
+            joined.shape(5, [1])
+        with pytest.raises(ValueError, match="-1 ms late"):
+            joined.delay(-1)
         with pytest.raises(StartupError, match="no command p2pdl-nothing"):
             joined.run(0, ["p2pdl-nothing"])
 

@@ -17,6 +17,9 @@ PIECES_IN_FLIGHT = 64
 PIECE_SECONDS = 0.01
 """What a piece may take on a slow link, so that a change of its faults is felt soon."""
 
+LATE_SECONDS = 0.1
+"""What a busy machine may be late by and still keep the link's rate; after a longer pause nothing is made up for."""
+
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -40,7 +43,9 @@ class Link:
     async def carry(self, nbytes: int) -> None:
         """Wait for as long as so many bytes take."""
         clock = asyncio.get_running_loop()
-        self._free_at = max(self._free_at, clock.time()) + nbytes / self.way.bandwidth
+        if clock.time() - self._free_at > LATE_SECONDS:
+            self._free_at = clock.time()
+        self._free_at += nbytes / self.way.bandwidth
         await asyncio.sleep(max(0.0, self._free_at - clock.time()))
 
     @property

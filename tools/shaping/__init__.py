@@ -1,0 +1,1 @@
+"""A rate and a latency for what a network device of a real machine sends: `tools/shape`."""
