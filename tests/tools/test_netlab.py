@@ -51,6 +51,15 @@ def gives(lab: Lab, lines: Sequence[Line], host: int) -> bool:
 
 
 @both_kinds
+def test_slow_link_is_slow_and_its_neighbour_is_not(kind: Kind) -> None:
+    with kind([Line(10), Line()]) as lab:
+        slow, fast = measure(lab, 0, 10, 1, None), measure(lab, 1, None, 0, 10)
+        assert 5 * max(slow.out_mbit, slow.in_mbit) < fast.in_mbit
+    assert names() == set()
+
+
+@pytest.mark.slow
+@both_kinds
 def test_each_link_gives_its_own_rate(kind: Kind) -> None:
     lines = [Line(60), Line(15), Line()]
     with kind(lines) as lab:
@@ -62,6 +71,7 @@ def test_each_link_gives_its_own_rate(kind: Kind) -> None:
     assert names() == set()
 
 
+@pytest.mark.slow
 @both_kinds
 def test_late_host_is_late_both_ways_and_others_are_not(kind: Kind) -> None:
     with kind([Line(100, 25), Line(100)]) as lab:
