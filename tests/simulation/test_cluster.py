@@ -48,7 +48,8 @@ def test_nodes_that_only_exchange_reach_consensus_inside_the_hull(topology):
 
 def test_one_way_pulls_drift_from_the_mean_by_no_more_than_the_spread():
     # One-way averaging does not conserve the mean: with n = 8 nodes its drift has variance of about 1 / (2 n) of the
-    # initial spread; consensus error alone would not see that.
+    # initial spread, and less where the first steps towards nodes that began apart are clipped; consensus error alone
+    # would not see that.
     drifts = []
     for seed in range(6):
         start = initial(8, seed)
@@ -56,7 +57,7 @@ def test_one_way_pulls_drift_from_the_mean_by_no_more_than_the_spread():
         cluster.run(21.0)
         drifts.append(cluster.vectors().mean(axis=0) - start.mean(axis=0))
     rms = float(np.sqrt(np.mean(np.square(drifts))))
-    assert 0.1 < rms < 0.5
+    assert 0.05 < rms < 0.5
 
 
 def test_a_cluster_that_trains_on_different_targets_ends_near_the_mean_target():
