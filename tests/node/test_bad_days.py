@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -77,6 +78,16 @@ def silent(address: str) -> Iterator[None]:
         yield
 
 
+def spec_of_the_model(folder: Path) -> WeightSpec:
+    """What a node of such a laboratory publishes, asked of one that is ended then."""
+    alone = folder / "alone"
+    alone.mkdir()
+    lab = make_lab(alone, 1, train=ENDLESS)
+    with node(lab, "node1"):
+        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
+        return lab.spec("node1")
+
+
 def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_steps(tmp_path):
     lab = make_lab(tmp_path, 7, train={"steps": 6000, "batch_size": 32}, gossip=QUICK)
     at = lab.addresses
@@ -85,11 +96,11 @@ def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_
         stack.enter_context(silent(at["node3"]))
         stack.enter_context(babbling(at["node4"]))
         stack.enter_context(serving(at["node5"], other_model, 0.0))
-        started = stack.enter_context(node(lab, "node1"))
-        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
-        spec = lab.spec("node1")
+        # All are there before the first exchange: who is found down is asked again seconds later.
+        spec = spec_of_the_model(tmp_path)
         stack.enter_context(serving(at["node6"], spec, 0.0, cluster="elsewhere"))
         stack.enter_context(serving(at["node7"], spec, float("nan")))
+        started = stack.enter_context(node(lab, "node1"))
         assert started.wait() == 0
         said = started.said()
     summary = lab.summary("node1")

@@ -14,7 +14,7 @@ from experiments.shaped_pull import layout
 from p2pdl.keys import AllowedKey, allow, write_secret
 from p2pdl.store.layout import SLOTS
 from p2pdl.transport.curve import make_keypair
-from tools.benchmarks.measurement import Effort, Found, Row, alternate
+from tools.benchmarks.measurement import Effort, Found, Row, Target, alternate
 from tools.benchmarks.pulling import pull_on_request
 from tools.benchmarks.reference import weights
 from tools.benchmarks.served import Served
@@ -84,6 +84,7 @@ ROWS = tuple(
         f"pull of the same {MEGABYTES} MB in float32 without encryption",
         "MB/s",
         partial(measure, codec=codec),
+        target,
     )
-    for suffix, codec in (("-curve", "float32"), ("-int8-curve", "int8"))
+    for suffix, codec, target in (("-curve", "float32", None), ("-int8-curve", "int8", Target(">=", 1.0)))
 )
