@@ -87,20 +87,18 @@ class Employment:
         # Whatever has been pulled lies in it: one server's inbox, or what several have been put together in.
         self._pulled = pulled = self._links[0].vector if alone else aligned_empty(spec.size)
         weights = ModelWeights(model, pulled)
-        contact = ServerContact(self._links, weights, clock, stopping)
+        contact = ServerContact(self._links, weights, pulled, clock, stopping)
         self.exchange: WorkerExchange | RangeExchange
         if configuration.server.range != "all" and gradient is not None:
             size = configuration.server.range
             choice = RangeChoice(sum(link.shards for link in self._links), None if size == "auto" else int(size))
-            self.exchange = RangeExchange(weights, pulled, contact, gradient.vector, choice, clock, timeline)
+            self.exchange = RangeExchange(contact, gradient.vector, choice, clock, timeline)
             return
         kind = SPARSIFIERS[compress.sparsifier][1]
         known = {"fraction": compress.kept, "threshold": compress.threshold}
         chosen = {key: value for key, value in known.items() if key in kind.__dataclass_fields__}
         seed = int(np.random.SeedSequence([configuration.train.seed, configuration.place(node)]).generate_state(1)[0])
         self.exchange = WorkerExchange(
-            weights,
-            pulled,
             contact,
             Change(weights, pulled) if gradient is None else Gradient(gradient.vector),
             make_sparsifier(compress.sparsifier, spec, seed, **chosen),

@@ -24,7 +24,7 @@ from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.sparsifier import Selection, SelectionCoding
-from p2pdl.spec import ALIGNMENT, WeightSpec, shard_of, shards_in
+from p2pdl.spec import ALIGNMENT, SHARD_ELEMENTS, WeightSpec, shard_of, shards_in
 from p2pdl.transport.contract import Frames
 from p2pdl.types import Float32Vector, NodeId
 
@@ -95,6 +95,13 @@ class ServerLink:
     def vector(self) -> Float32Vector:
         """The range, as it was pulled last."""
         return self._inbox.vector
+
+    def elements(self, part: range | None) -> slice:
+        """The elements of the model's vector that some shards of the range hold; all of it for None."""
+        if part is None:
+            return self.span
+        start = self.span.start
+        return slice(start + part.start * SHARD_ELEMENTS, min(start + part.stop * SHARD_ELEMENTS, self.span.stop))
 
     def join(self) -> WorkerReply:
         """Take part, or take part again.

@@ -20,13 +20,11 @@ from p2pdl.lifeline import yield_to_training
 from p2pdl.protocol.range_choice import RangeChoice
 from p2pdl.puller.server_link import ServerLink
 from p2pdl.sparsifier import Selection
-from p2pdl.spec import SHARD_ELEMENTS
 from p2pdl.training.divergence import diverged, diverged_update
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.server_contact import ServerContact
 from p2pdl.training.smoothing import smoothed
 from p2pdl.training.timeline import Timeline
-from p2pdl.training.weights import ModelWeights
 from p2pdl.types import Float32Vector
 
 Parts = Sequence[tuple[ServerLink, range]]
@@ -43,8 +41,6 @@ class RangeExchange:
     way meanwhile. A worker is one iteration older than one that waits, and the policies count from there.
 
     Args:
-        weights: The model's, bound to `pulled`.
-        pulled: Takes what is pulled, shape (size,).
         contact: The servers; used by one thread at a time.
         gradient: Where a step writes its gradient, shape (size,).
         choice: How long ranges are.
@@ -57,24 +53,20 @@ class RangeExchange:
 
     def __init__(
         self,
-        weights: ModelWeights,
-        pulled: Float32Vector,
         contact: ServerContact,
         gradient: Float32Vector,
         choice: RangeChoice,
         clock: Clock,
         timeline: Timeline | None = None,
     ) -> None:
-        self._weights = weights
-        self._pulled = pulled
         self._contact = contact
         self._gradient = gradient
         self._choice = choice
         self._clock = clock
         self._timeline = timeline
         self.smoothed_loss = math.nan
-        self._accumulated = np.zeros_like(pulled)
-        self._outgoing = np.zeros_like(pulled)
+        self._accumulated = np.zeros_like(gradient)
+        self._outgoing = np.zeros_like(gradient)
         self._steps = np.zeros(sum(link.shards for link in contact.links), np.int64)
         self._thread = ThreadPoolExecutor(1, "p2pdl-exchange", yield_to_training)
         self._under_way: Future[Spans] | None = None
@@ -98,14 +90,13 @@ class RangeExchange:
 
     def start(self) -> None:
         """Join every server, give them the weights to begin with where they have none, and take theirs."""
-        for link in self._contact.links:
-            self._contact.take_part(link)
+        self._contact.join()
         for link in self._contact.links:
             self._contact.wait_until_admitted(link)
             self._contact.pull(link)
         self._joined = self._contact.joined
         if not self._contact.stopping():
-            self._adopt_all()
+            self._contact.adopt_all()
         self._computing_since = self._clock.now()
 
     def after_step(self, step: int, samples: int, loss: float) -> None:
@@ -145,8 +136,7 @@ class RangeExchange:
             self._next_key = 0
             self._begin(self._steps.size, self.smoothed_loss, partial=False)
             self._collect()
-        for link in self._contact.links:
-            self._contact.tried(link, lambda link=link: link.leave(finished=True))
+        self._contact.leave()
 
     def take_final(self) -> dict[str, str]:
         """Take the weights that the servers have in the end.
@@ -154,10 +144,7 @@ class RangeExchange:
         Returns:
             Why there are none, by server.
         """
-        missing = self._contact.take_final()
-        if not missing:
-            self._adopt_all()
-        return missing
+        return self._contact.take_final()
 
     def call_off(self) -> None:
         """Forget every gradient that was not pushed, and go on from the servers' weights after the next step."""
@@ -174,7 +161,7 @@ class RangeExchange:
         first = self._next_key
         self._keys, self._parts = self._range_from(first, size)
         self._next_key = (first + self._keys) % self._steps.size
-        spans = [_span(link, range(number, number + 1)) for link, part in self._parts for number in part]
+        spans = [link.elements(range(number, number + 1)) for link, part in self._parts for number in part]
         for key, span in enumerate(spans, first):
             np.divide(self._accumulated[span], np.float32(max(1, self._steps[key])), out=self._outgoing[span])
             self._accumulated[span], self._steps[key] = 0.0, 0
@@ -212,7 +199,7 @@ class RangeExchange:
             for link in self._contact.links:
                 self._contact.pull(link)
             if not self._contact.stopping():
-                self._adopt_all()
+                self._contact.adopt_all()
         elif spans:
             seconds = sum(ended - started for _, started, ended in spans)
             self._choice.on_exchanged(self._keys, seconds)
@@ -220,7 +207,7 @@ class RangeExchange:
             self.counters.merges += 1
             for link, part in self._parts:
                 if part:
-                    self._adopt(link, _span(link, part))
+                    self._contact.adopt(link, part)
 
     def _waited(self) -> Spans:
         """What the exchange under way did, when it is over."""
@@ -246,20 +233,3 @@ class RangeExchange:
             parts.append((link, range(begin, end)))
             start += link.shards
         return stop - first, parts
-
-    def _adopt_all(self) -> None:
-        for link in self._contact.links:
-            if self._pulled is not link.vector:
-                np.copyto(self._pulled[link.span], link.vector)
-        self._weights.adopt_trained()
-
-    def _adopt(self, link: ServerLink, span: slice) -> None:
-        if self._pulled is not link.vector:
-            np.copyto(self._pulled[span], link.vector[span.start - link.span.start : span.stop - link.span.start])
-        self._weights.adopt_trained(within=span)
-
-
-def _span(link: ServerLink, part: range) -> slice:
-    """Elements of the whole vector that some shards of a server hold."""
-    start = link.span.start
-    return slice(start + part.start * SHARD_ELEMENTS, min(start + part.stop * SHARD_ELEMENTS, link.span.stop))

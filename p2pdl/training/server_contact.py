@@ -1,4 +1,4 @@
-"""How a worker stays in touch with its parameter servers: it joins, asks again while one is away, and joins anew."""
+"""How a worker stays in touch with its parameter servers: it joins, waits while one is away, joins anew, and leaves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from p2pdl.protocol.messages import WorkerReply
 from p2pdl.puller.server_link import ServerLink
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.weights import ModelWeights
+from p2pdl.types import Float32Vector
 
 FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.001, 1.25, 0.05
 """Seconds between two questions whether an iteration may begin: a wait becomes longer by a quarter at most."""
@@ -37,7 +38,8 @@ class ServerContact:
 
     Args:
         links: The servers, each with its range, in the order of the ranges.
-        weights: The model's, for a server that has none.
+        weights: The model's, bound to `pulled`.
+        pulled: Takes what is pulled, shape (size,); with one server that may be the link's own vector.
         clock: Source of times.
         stopping: True as soon as the node is to end: then nothing is waited for any more.
 
@@ -49,15 +51,26 @@ class ServerContact:
     """
 
     def __init__(
-        self, links: Sequence[ServerLink], weights: ModelWeights, clock: Clock, stopping: Callable[[], bool]
+        self,
+        links: Sequence[ServerLink],
+        weights: ModelWeights,
+        pulled: Float32Vector,
+        clock: Clock,
+        stopping: Callable[[], bool],
     ) -> None:
         self.links = links
         self.stopping = stopping
         self.counters = ExchangeCounters()
         self.joined = 0
         self._weights = weights
+        self._pulled = pulled
         self._clock = clock
         self._away = False
+
+    def join(self) -> None:
+        """Join every server, and give them the weights to begin with where they have none."""
+        for link in self.links:
+            self.take_part(link)
 
     def take_part(self, link: ServerLink) -> WorkerReply | None:
         """Join a server; where it has no weights, as at the start of a run, it gets this worker's if it wants them."""
@@ -90,14 +103,39 @@ class ServerContact:
         """
         self.tried(link, lambda: self._pull(link, part))
 
+    def adopt(self, link: ServerLink, part: range | None = None) -> None:
+        """Put what was pulled from a server into the model.
+
+        Args:
+            link: The server.
+            part: Shards of its range; None for all.
+        """
+        span = link.elements(part)
+        self._copy(link, span)
+        self._weights.adopt_trained(within=span)
+
+    def adopt_all(self) -> None:
+        """Put what was pulled from all servers into the model."""
+        for link in self.links:
+            self._copy(link, link.span)
+        self._weights.adopt_trained()
+
+    def leave(self) -> None:
+        """Tell the servers that all steps are done."""
+        for link in self.links:
+            self.tried(link, partial(link.leave, finished=True))
+
     def take_final(self) -> dict[str, str]:
-        """Pull once from each server what it has in the end.
+        """Take from each server what it has in the end, if all can be pulled at once.
 
         Returns:
             Why there is nothing, by server.
         """
         outcomes = {link.name: link.pull(self.stopping) for link in self.links}
-        return {name: outcome.error.message for name, outcome in outcomes.items() if outcome.error is not None}
+        missing = {name: outcome.error.message for name, outcome in outcomes.items() if outcome.error is not None}
+        if not missing:
+            self.adopt_all()
+        return missing
 
     def tried(
         self, link: ServerLink, attempt: Callable[[], WorkerReply | None], rejoins: bool = False
@@ -133,6 +171,11 @@ class ServerContact:
                 log.info("%s answers again", link.name)
             return reply
         return None
+
+    def _copy(self, link: ServerLink, span: slice) -> None:
+        if self._pulled is not link.vector:
+            start = link.span.start
+            np.copyto(self._pulled[span], link.vector[span.start - start : span.stop - start])
 
     def _pull(self, link: ServerLink, part: range | None) -> WorkerReply | None:
         outcome = link.pull(self.stopping, part)

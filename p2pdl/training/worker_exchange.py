@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from p2pdl.clock import Clock
-from p2pdl.codec.finite import is_finite
+from p2pdl.errors import DivergedError
 from p2pdl.sparsifier import GradientSparsifier
 from p2pdl.training.divergence import diverged, diverged_update
 from p2pdl.training.exchange_counters import ExchangeCounters
@@ -87,8 +87,6 @@ class WorkerExchange:
     """Runs after each step of a worker.
 
     Args:
-        weights: The model's, bound to `pulled`.
-        pulled: Takes what is pulled, shape (size,).
         contact: The servers.
         work: Where what is pushed comes from.
         sparsifier: Which entries of it are sent.
@@ -101,16 +99,12 @@ class WorkerExchange:
 
     def __init__(
         self,
-        weights: ModelWeights,
-        pulled: Float32Vector,
         contact: ServerContact,
         work: Work,
         sparsifier: GradientSparsifier,
         clock: Clock,
         timeline: Timeline | None = None,
     ) -> None:
-        self._weights = weights
-        self._pulled = pulled
         self._contact = contact
         self._work = work
         self._sparsifier = sparsifier
@@ -136,8 +130,7 @@ class WorkerExchange:
 
     def start(self) -> None:
         """Join every server, give them the weights to begin with where they have none, and take theirs."""
-        for link in self._contact.links:
-            self._contact.take_part(link)
+        self._contact.join()
         self._turn()
 
     def after_step(self, step: int, samples: int, loss: float) -> None:
@@ -173,8 +166,7 @@ class WorkerExchange:
         """Push what has not been pushed, and tell the servers that all steps are done."""
         if self._has_work:
             self._exchange(self._step, self.smoothed_loss)
-        for link in self._contact.links:
-            self._contact.tried(link, lambda link=link: link.leave(finished=True))
+        self._contact.leave()
 
     def take_final(self) -> dict[str, str]:
         """Take the weights that the servers have in the end.
@@ -182,10 +174,7 @@ class WorkerExchange:
         Returns:
             Why there are none, by server.
         """
-        missing = self._contact.take_final()
-        if not missing:
-            self._adopt()
-        return missing
+        return self._contact.take_final()
 
     def call_off(self) -> None:
         """Forget what has been made since the last push, and go on from the servers' weights after the next step."""
@@ -197,10 +186,10 @@ class WorkerExchange:
 
     def _exchange(self, step: int, loss: float) -> None:
         started = self._clock.now()
-        made = self._work.made()
-        if not is_finite(made):
-            raise diverged_update(step)
-        selection = self._sparsifier.select(made, loss)
+        try:
+            selection = self._sparsifier.select(self._work.made(), loss)
+        except DivergedError as error:
+            raise diverged_update(step) from error
         samples = self._samples - self._pushed_samples
         seed = self.counters.publications
         for link in self._contact.links:
@@ -222,7 +211,7 @@ class WorkerExchange:
             self._contact.pull(link)
         if self._contact.stopping():
             return
-        self._adopt()
+        self._contact.adopt_all()
         self._work.taken()
         self.counters.merges += 1
         self.counters.pull_seconds += self._record("pull", started)
@@ -230,12 +219,6 @@ class WorkerExchange:
         known = [seconds for seconds in waits if seconds is not None]
         self._heard_at = self._clock.now()
         self._commit_at = self._heard_at + min(known) if known else None
-
-    def _adopt(self) -> None:
-        for link in self._contact.links:
-            if self._pulled is not link.vector:
-                np.copyto(self._pulled[link.span], link.vector)
-        self._weights.adopt_trained()
 
     def _record(self, name: str, started: float) -> float:
         now = self._clock.now()

@@ -59,10 +59,10 @@ class Worker:
         self.weights = ModelWeights(self.model, pulled)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
         self.step = GradientStep(self.model, loss)
-        contact = ServerContact(links, self.weights, self.servers.network.clock, lambda: False)
+        contact = ServerContact(links, self.weights, pulled, self.servers.network.clock, lambda: False)
         choice = RangeChoice(sum(link.shards for link in links), size)
         clock = self.servers.network.clock
-        self.exchange = RangeExchange(self.weights, pulled, contact, self.step.vector, choice, clock)
+        self.exchange = RangeExchange(contact, self.step.vector, choice, clock)
         self.gradients: list[Float32Vector] = []
         self.began_from: list[Float32Vector] = []
         self._rng = np.random.default_rng(0)

@@ -68,8 +68,8 @@ def employed(servers: Servers, model: keras.Model, at_server: bool) -> tuple[obj
     step = GradientStep(model, loss_of()) if at_server else compile_step(model, sgd(), loss_of())
     work = Gradient(step.vector) if isinstance(step, GradientStep) else Change(weights, pulled)
     sparsifier = make_sparsifier("none", spec, 0)
-    contact = ServerContact(links, weights, servers.network.clock, lambda: False)
-    return step, WorkerExchange(weights, pulled, contact, work, sparsifier, servers.network.clock)
+    contact = ServerContact(links, weights, pulled, servers.network.clock, lambda: False)
+    return step, WorkerExchange(contact, work, sparsifier, servers.network.clock)
 
 
 def settings(policy: str, at_server: bool) -> ParameterServerSettings:
