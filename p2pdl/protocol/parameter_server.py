@@ -353,7 +353,9 @@ class ParameterServer:
     def _rate(self) -> float:
         if self._settings.rate is not None:
             return self._settings.rate
-        return 1.0 / max(1, len(self.workers))
+        # Who has finished still counts: otherwise the last steps of the slowest would weigh as much as all before.
+        # So does who was there before a restart: the first to come back is not to move the weights for all.
+        return 1.0 / max(1, len(self.workers.keys() | self.finished | self._missed))
 
     def _complete(self, now: float) -> None:
         """Apply what was collected of an iteration that nobody is at any more, or that nobody will go on with."""
@@ -368,6 +370,9 @@ class ParameterServer:
 
     def _has_begun(self, now: float) -> bool:
         if not self.version or self._begins_at is None:
+            return False
+        if self._missed and self.policy.staleness_bound is not None:
+            # Who comes back after a restart is slower than nobody: it counts as waited for until its lease is over.
             return False
         if self.version == 1 and len(self.workers) < self._settings.expected:
             return now >= self._begins_at

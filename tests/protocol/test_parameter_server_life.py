@@ -82,6 +82,52 @@ def test_restarted_server_is_not_done_before_those_it_misses_could_come_back() -
         assert second.core.is_done and second.core.finished == ({"ada", "bob"} if comes_back else {"ada"})
 
 
+@EVERY_POLICY
+def test_after_a_restart_who_may_not_run_ahead_waits_for_those_who_were_there(policy: str) -> None:
+    place = Workplace(SMALL, settings_of(policy, expected=3, lease=10.0))
+    place.start(*NAMES)
+    place.iterate(NAMES, 0)
+    second = Workplace(SMALL, place.settings, "next life")
+    second.core.restore(*place.core.state())
+    second.now = 500.0
+    is_bounded = second.core.policy.staleness_bound is not None
+    assert second.join(NAMES[0]).admitted != is_bounded
+    second.now += 4.0
+    assert second.join(NAMES[1]).admitted != is_bounded
+    second.now += 5.0
+    assert second.begin(NAMES[0]).admitted != is_bounded, "the lease of the third is not over"
+    second.begin(NAMES[1])
+    second.now += 1.1
+    assert second.begin(NAMES[0]).admitted, "nobody is waited for longer than a lease"
+
+
+@pytest.mark.parametrize("others", ["finished", "missed", "lapsed"])
+def test_an_update_weighs_the_same_when_others_have_finished_or_are_not_back_yet(others: str) -> None:
+    settings = settings_of("asp", optimizer="sgd", rate=None, expected=3, lease=10.0)
+    place = Workplace(SMALL, settings)
+    place.start(*NAMES)
+    for name in NAMES:
+        place.push(name, gradient(SMALL, place.weights, 0))
+    if others == "finished":
+        for name in NAMES[1:]:
+            place.leave(name)
+    elif others == "missed":
+        before, place = place, Workplace(SMALL, settings, "next life")
+        place.core.restore(*before.core.state())
+        place.join(NAMES[0])
+    else:
+        place.now += 6.0
+        place.begin(NAMES[0])
+        place.now += 6.0
+        place.begin(NAMES[0])
+        assert place.core.workers.keys() == {NAMES[0]}
+    was = place.weights.copy()
+    made = gradient(SMALL, was, 1)
+    place.push(NAMES[0], made)
+    share = 1.0 if others == "lapsed" else 1 / len(NAMES)
+    np.testing.assert_allclose(was - place.weights, RATE * share * made, rtol=1e-4, atol=1e-7)
+
+
 def test_weights_to_begin_with_come_from_one_worker_and_from_another_if_it_dies() -> None:
     place = Workplace(MODEL, settings_of("bsp", expected=2, lease=10.0))
     assert place.join("ada").sends_initial
