@@ -30,6 +30,7 @@ NAMES = {
     "checkpoint.before-removal": "the file is safe, the ones that it makes superfluous are still there",
     "store.half-published": "a new version's weights and number are written, their digests are not",
     "trainer.step": "a step has been computed, and nothing of it exchanged",
+    "trainer.evaluate": "one more batch of an evaluation between steps has been computed; hit once for each",
 }
 """Every failpoint, and where the code is when it is hit."""
 

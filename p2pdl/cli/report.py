@@ -11,10 +11,12 @@ from rich.text import Text
 
 from p2pdl.cli import COMMANDS
 from p2pdl.cli.options import json_option
+from p2pdl.cli.report_findings import report_findings
 from p2pdl.cli.report_table import report_table
 from p2pdl.cli.tables import near, output
 from p2pdl.config.source import shown
 from p2pdl.report import verdict
+from p2pdl.report.found_folders import are_findings
 from p2pdl.report.picture import require_matplotlib, write_files
 from p2pdl.report.reading import read_runs
 from p2pdl.report.tables import nodes_table, runs_table
@@ -31,7 +33,10 @@ MOST_TROUBLES = 20
 @click.command("report", short_help=COMMANDS["report"])
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--title", "titles", metavar="TEXT", multiple=True, help="What to call a run; once for each, in their order."
+    *("--title", "titles"),
+    metavar="TEXT",
+    multiple=True,
+    help="What to call a run; once for each, in their order. Of experiments, the page's heading.",
 )
 @click.option(
     "--out", metavar="FILE.html", type=click.Path(path_type=Path), help="Write one page that needs nothing else."
@@ -44,17 +49,21 @@ def command(
     runs: tuple[Path, ...], titles: tuple[str, ...], out: Path | None, plots: Path | None, as_json: bool
 ) -> None:
     """Say what runs have come to, and compare them. RUN is a folder that a run has left: runs/<cluster> for all its
-    nodes, or runs/<cluster>/<node> for one.
+    nodes, or runs/<cluster>/<node> for one. Or it is one in which experiments have left what they found:
+    runs/experiments/<size> for all of them, or runs/experiments/<size>/<experiment> for one.
 
     A run that is going on, or did not end well, is reported as far as it goes, with what is missing. Pictures need
     matplotlib: pip install 'p2pdl[report]'.
     """
-    if len(titles) > len(runs):
-        raise click.UsageError(f"{len(titles)} titles for {len(runs)} runs: give --title once for each RUN at most")
     if out is not None and out.is_dir():
         raise click.UsageError(f"--out {out} is a folder: name a file in it, such as {out / 'report.html'}")
     if out is not None or plots is not None:
         require_matplotlib()
+    if are_findings(runs):
+        report_findings(runs, titles, out, plots, as_json)
+        return
+    if len(titles) > len(runs):
+        raise click.UsageError(f"{len(titles)} titles for {len(runs)} runs: give --title once for each RUN at most")
     found = read_runs(runs, titles)
     files = _write(found, out, plots)
     if as_json:
@@ -70,7 +79,8 @@ def command(
 def _write(runs: list[Run], out: Path | None, plots: Path | None) -> list[Path]:
     if out is None and plots is None:
         return []
-    from p2pdl.report.page import page, write_page
+    from p2pdl.report.frame import write_page
+    from p2pdl.report.page import page
     from p2pdl.report.pictures import draw
 
     pictures = draw(runs)

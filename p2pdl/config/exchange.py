@@ -270,6 +270,16 @@ class Metrics(Section):
         meaning="Time between two lines of `metrics.jsonl`.",
         trade_off="Short shows more detail and writes larger files.",
     )
+    evaluate_every: float = setting(
+        0.0,
+        ge=0,
+        le=86400,
+        unit="s",
+        meaning="Training time between two evaluations of a node's own weights on the test data, whose results are in "
+        "`metrics.jsonl`: before the first step, after the last, and in between. 0 evaluates at the end only.",
+        trade_off="Short draws a finer curve; the node trains nothing meanwhile, and a worker under `bsp` holds up the "
+        "others.",
+    )
     evaluation_samples: int = setting(
         10000,
         ge=1,

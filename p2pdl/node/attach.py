@@ -15,6 +15,7 @@ from p2pdl.config import Configuration, load
 from p2pdl.errors import NameTaken
 from p2pdl.node.children import Lifeline
 from p2pdl.node.choice import claim_node
+from p2pdl.node.environment import note_gpus, write_environment
 from p2pdl.node.participation import Participation, profile_of
 from p2pdl.node.run_folder import prepare_node_folder
 from p2pdl.node.server_keeper import ServerKeeper
@@ -24,6 +25,7 @@ from p2pdl.store.block import Block
 from p2pdl.store.layout import STATUS, VIEW
 from p2pdl.store.view import MemberView
 from p2pdl.training.callback import GossipCallback
+from p2pdl.training.devices import gpu_names
 from p2pdl.training.recorder import finite
 from p2pdl.types import JsonObject
 
@@ -77,6 +79,8 @@ class AttachedNode:
         self._claim = claim_node(configuration, name)
         self._node = self._claim.node
         self._folder = prepare_node_folder(configuration, self._node)
+        write_environment(self._folder)
+        note_gpus(self._folder, gpu_names())
         self._timeline = profile_of(configuration, self._node, self._folder)
         self._lifeline = Lifeline()
         self._store = memory.create()
@@ -123,7 +127,8 @@ class AttachedNode:
 
     def after_evaluation(self) -> None:
         """See `Session.after_evaluation`."""
-        self._record_since_it_began("evaluate")
+        assert self._participation is not None
+        self._participation.exchange.after_evaluation(self._record_since_it_began("evaluate"))
 
     def finish(self) -> None:
         """See `Session.finish`."""

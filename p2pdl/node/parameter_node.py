@@ -12,6 +12,7 @@ from types import FrameType
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
 from p2pdl.node.children import Lifeline, serving_limits, start_listening
+from p2pdl.node.environment import write_environment
 from p2pdl.node.restarts import Restarts
 from p2pdl.node.resumption import NodeFolder, write_settings
 from p2pdl.node.security import keys_folder
@@ -40,6 +41,7 @@ class ParameterNode:
         self._signals: list[int] = []
         self._restarts = Restarts(configuration.checkpoint.restarts)
         write_settings(folder.path, configuration)
+        write_environment(folder.path)
 
     def run(self) -> int:
         """Start the process and watch it.

@@ -18,6 +18,7 @@ from types import FrameType
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, NameTaken
 from p2pdl.node.children import Lifeline, TrainerSettings, start_trainer
+from p2pdl.node.environment import write_environment
 from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
 from p2pdl.node.parameter_node import ParameterNode
@@ -95,6 +96,7 @@ class Supervisor:
         self._store = memory.create()
         self._signals: list[int] = []
         resolved, shared = write_settings(self._folder, configuration)
+        write_environment(self._folder)
         self._settings = TrainerSettings(
             str(resolved), node, str(self._folder), self._store, self._lifeline.reading, folder.resumes
         )

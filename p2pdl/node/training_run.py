@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p2pdl.clock import MonotonicClock
@@ -14,6 +15,7 @@ from p2pdl.config import Configuration
 from p2pdl.node.checkpointing import RunCheckpoints
 from p2pdl.node.children import TrainerSettings
 from p2pdl.node.employment import Employment
+from p2pdl.node.environment import note_gpus
 from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
 from p2pdl.puller.gathering import FinalMerge
@@ -21,7 +23,9 @@ from p2pdl.server.view import status_block
 from p2pdl.store.block import Block
 from p2pdl.store.layout import STATUS
 from p2pdl.training import preparation
-from p2pdl.training.evaluate import Evaluation, evaluate
+from p2pdl.training.devices import gpu_names
+from p2pdl.training.evaluate import Evaluation, evaluate, evaluate_in_batches
+from p2pdl.training.evaluations import Evaluations
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.gradient import GradientStep
 from p2pdl.training.judgement import Judgement
@@ -31,6 +35,9 @@ from p2pdl.training.step import Step
 from p2pdl.types import JsonObject
 
 log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 1.0
+"""How often the status is written during an evaluation."""
 
 
 class TrainingRun:
@@ -50,9 +57,11 @@ class TrainingRun:
         self._stopping = stopping
         self._clock = MonotonicClock()
         self._status = Block(settings.store, STATUS)
+        self._status_at = -math.inf
         self._state = "starting"
         self._progress = Progress()
         preparation.use_threads(configuration.train.threads)
+        note_gpus(self._folder, gpu_names())
         self._parts = preparation.Preparation(preparation_settings(configuration, self._node))
         self._recorder = Recorder(
             self._folder / "metrics.jsonl", configuration.metrics.interval, self._parts.steps, self._clock
@@ -61,7 +70,7 @@ class TrainingRun:
         self._checkpoints = RunCheckpoints(
             self._folder, configuration.checkpoint, self._parts.model, self._parts.optimizer, self._clock
         )
-        self._seconds_before = 0.0
+        self._seconds_before = self._evaluation_seconds_before = 0.0
         self._participation: Participation | Employment | None = None
         self._step: Step = self._parts.step
         if configuration.strategy == "parameter-server":
@@ -82,6 +91,15 @@ class TrainingRun:
                 Judgement(self._parts.model, self._parts.loss, self._parts.batches.batch),
                 stopping,
             )
+        self._evaluations = Evaluations(
+            configuration.metrics.evaluate_every,
+            self._evaluate_in_batches,
+            self._participation.exchange if self._participation else None,
+            self._clock,
+            stopping,
+            self._keep_status_fresh,
+            self._timeline,
+        )
 
     def run(self) -> None:
         """Train, meet the others, merge for the last time, and write what the run leaves."""
@@ -96,6 +114,8 @@ class TrainingRun:
         self._parts.warm_up()
         if self._settings.resumes:
             self._resume()
+        if not self._progress.step:
+            self._evaluations.before_training()
         if self._participation is not None:
             self._participation.warm_up()
             self._enter("ready")
@@ -124,6 +144,7 @@ class TrainingRun:
                 self._checkpoints.restore_good,
                 self._progress,
                 self._save,
+                self._evaluations,
             )
         seconds = self._seconds()
         if self._stopping():
@@ -138,6 +159,7 @@ class TrainingRun:
             return
         self._progress, counters = found.progress, found.counters
         self._seconds_before = found.seconds
+        self._evaluation_seconds_before = self._progress.evaluation_seconds
         if self._participation is not None:
             self._participation.exchange.resume(
                 self._progress.step, self._progress.samples, self._progress.loss, counters
@@ -204,6 +226,11 @@ class TrainingRun:
             self._timeline.record("trainer", "evaluate", started, self._clock.now())
         return results
 
+    def _evaluate_in_batches(self) -> Iterator[Evaluation]:
+        """On the test set alone."""
+        limit = self._configuration.metrics.evaluation_samples
+        return evaluate_in_batches(self._parts.model, *self._parts.test_set, self._parts.loss, limit)
+
     def _pause(self, seconds: float) -> bool:
         self._write_status()
         time.sleep(seconds)
@@ -218,7 +245,17 @@ class TrainingRun:
         self._progress = progress
         self._write_status()
         figures = self._figures()
-        line = {"time": time.time(), "node": self._node, "step": progress.step, **figures}
+        found = self._evaluations.at(progress.step)
+        line = {
+            "time": time.time(),
+            "node": self._node,
+            "step": progress.step,
+            **figures,
+            "test_accuracy": found.accuracy if found else None,
+            "test_loss": found.loss if found else None,
+            # As `seconds`: since this process began to train.
+            "evaluation_seconds": round(progress.evaluation_seconds - self._evaluation_seconds_before, 3),
+        }
         if self._participation is not None:
             line["links"] = self._participation.links()
         self._recorder.write_line(line)
@@ -242,7 +279,13 @@ class TrainingRun:
             figures |= self._participation.figures()
         return figures
 
+    def _keep_status_fresh(self) -> None:
+        if self._clock.now() >= self._status_at + STATUS_SECONDS:
+            self._write_status()
+
     def _write_status(self) -> None:
+        self._status_at = self._clock.now()
+        latest = self._evaluations.latest
         block = status_block(
             now=self._clock.now(),
             state=self._state,
@@ -250,7 +293,13 @@ class TrainingRun:
             steps=self._parts.steps,
             samples=self._progress.samples,
             loss=self._progress.loss,
-            figures=finite({"process": os.getpid(), **self._figures()}),  # type: ignore[arg-type]
+            figures=finite(  # type: ignore[arg-type]
+                {
+                    "process": os.getpid(),
+                    **self._figures(),
+                    "test_accuracy": latest.accuracy if latest else None,
+                }
+            ),
             peers=self._participation.peer_rows() if self._participation else [],
         )
         self._status.write(block)
@@ -273,6 +322,7 @@ class TrainingRun:
             "seconds_per_step": self._recorder.seconds_per_step(),
             "compute_seconds": self._progress.compute_seconds,
             "exchange_seconds": self._progress.exchange_seconds,
+            "evaluation_seconds": self._progress.evaluation_seconds,
             "smoothed_loss": self._progress.loss,
             "density": self._progress.density,
             "trainer_restarts": self._settings.restarts,

@@ -99,8 +99,7 @@ def accuracy_picture(runs: Sequence[Run]) -> Picture | None:
     values = [value for bar in bars for value in bar.values()]
     caption = (
         f"Test accuracy of each {'node' if of_nodes else 'run, the mean of its nodes'}, from "
-        f"{min(values):.4f} to {max(values):.4f}. A node is evaluated at its end, "
-        "so there is no curve of it. The axis does not begin at 0."
+        f"{min(values):.4f} to {max(values):.4f}. The axis does not begin at 0."
     )
     return Picture("accuracy", "Accuracy at the end", caption, figure)
 

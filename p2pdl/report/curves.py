@@ -1,8 +1,9 @@
-"""Pictures of curves: the loss over steps, over time, and over the bytes received."""
+"""Pictures of curves: loss and accuracy over steps, over time, and over the bytes received."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,17 +12,17 @@ from p2pdl.report import words
 from p2pdl.report.downsampling import downsampled, median_curve
 from p2pdl.report.palette import DASHES, INK, SERIES, colour
 from p2pdl.report.picture import Picture, drawing
-from p2pdl.report.run import Column, NodeRun, Run
+from p2pdl.report.run import Column, Lines, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AXES = {
-    "steps": ("step", 1.0, "steps of each node"),
-    "time": ("seconds", 1.0, "seconds of training"),
-    "bytes": ("bytes_received", 1e-6, "MB received by each node"),
+AXES: dict[str, tuple[Callable[[Lines], Column], str]] = {
+    "steps": (lambda lines: lines.columns["step"], "steps of each node"),
+    "time": (lambda lines: lines.training_seconds, "seconds of training"),
+    "bytes": (lambda lines: 1e-6 * lines.columns["bytes_received"], "MB received by each node"),
 }
-"""What loss is drawn over: the figure, its factor, and the axis's label."""
+"""What is drawn over: the figures, and the axis's label."""
 
 POINTS = 6000
 """Points of all curves of a picture together."""
@@ -46,23 +47,73 @@ def short(text: str) -> str:
     return (" " + cut if cut.startswith("_") else cut).replace("$", r"\$")
 
 
-def loss_of_lines(node: NodeRun) -> Column:
+def loss_of_lines(lines: Lines) -> Column:
     """The mean training loss since the line before; the smoothed one where that is not known."""
-    columns = node.lines.columns
+    columns = lines.columns
     return np.where(np.isnan(columns["train_loss"]), columns["smoothed_loss"], columns["train_loss"])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What curves are drawn of.
+
+    Attributes:
+        name: Of the pictures' files, before what it is drawn over.
+        label: Of the axis.
+        values: The figure of each line; NaN where it is not known.
+        of_node: What a point of one node's curve is.
+        moments: Between what the caption tells of a change.
+        may_span_decades: Whether its axis is logarithmic where the figures do.
+    """
+
+    name: str
+    label: str
+    values: Callable[[Lines], Column]
+    of_node: str
+    moments: str
+    may_span_decades: bool
+
+
+LOSS = Subject(
+    "loss",
+    "training loss",
+    loss_of_lines,
+    "the mean loss of its training batches between two lines of metrics.jsonl",
+    "At the first and at the last line",
+    may_span_decades=True,
+)
+
+ACCURACY = Subject(
+    "accuracy",
+    "test accuracy",
+    lambda lines: lines.columns["test_accuracy"],
+    "the test accuracy of its own weights while it trained",
+    "At the first and at the last evaluation",
+    may_span_decades=False,
+)
 
 
 def loss_pictures(runs: Sequence[Run]) -> list[Picture]:
     """Loss over steps, time and bytes; without those for which there is no curve."""
-    return [picture for over in AXES if (picture := _loss_picture(runs, over)) is not None]
+    return _pictures(runs, LOSS)
 
 
-def _loss_picture(runs: Sequence[Run], over: str) -> Picture | None:
-    figure_name, factor, label = AXES[over]
+def accuracy_pictures(runs: Sequence[Run]) -> list[Picture]:
+    """Test accuracy over steps, time and bytes; without those for which there is no curve."""
+    return _pictures(runs, ACCURACY)
+
+
+def _pictures(runs: Sequence[Run], subject: Subject) -> list[Picture]:
+    return [picture for over in AXES if (picture := _picture(runs, subject, over)) is not None]
+
+
+def _picture(runs: Sequence[Run], subject: Subject, over: str) -> Picture | None:
+    places, label = AXES[over]
+    title = f"{subject.name.capitalize()} over {over}"
     drawn = [
         (run, curves)
         for run in runs
-        if (curves := _curves(run, figure_name, factor)) and any(_is_curve(curve) for _, curve in curves)
+        if (curves := _curves(run, places, subject.values)) and any(_is_curve(curve) for _, curve in curves)
     ][:MOST_RUNS]
     if not drawn:
         return None
@@ -76,27 +127,25 @@ def _loss_picture(runs: Sequence[Run], over: str) -> Picture | None:
                 _draw_nodes(axes, curves, place, by_node, points)
             _draw_median(axes, run, curves, place, by_node, points)
         axes.set_xlabel(label)
-        axes.set_ylabel("training loss")
-        axes.set_title(f"Loss over {over}")
+        axes.set_ylabel(subject.label)
+        axes.set_title(title)
         axes.set_xlim(left=0)
-        if _spans_decades(drawn):
+        if subject.may_span_decades and _spans_decades(drawn):
             axes.set_yscale("log")
-    caption = _caption(drawn, over, each, by_node)
+    caption = _caption(drawn, subject, each, by_node)
     left_out = len(runs) - len(drawn)
     if left_out > 0:
         caption += f" {words.plural(left_out, 'run')} without such lines, or beyond {MOST_RUNS}, are not drawn."
-    return Picture(f"loss-{over}", f"Loss over {over}", caption, figure)
+    return Picture(f"{subject.name}-{over}", title, caption, figure)
 
 
 Curve = tuple[Column, Column]
 
 
-def _curves(run: Run, figure_name: str, factor: float) -> list[tuple[str, Curve]]:
-    return [
-        (node.name, (factor * node.lines.columns[figure_name], loss_of_lines(node)))
-        for node in run.workers
-        if len(node.lines)
-    ]
+def _curves(run: Run, places: Callable[[Lines], Column], values: Callable[[Lines], Column]) -> list[tuple[str, Curve]]:
+    """Of the nodes of which something is known."""
+    found = [(node.name, (places(node.lines), values(node.lines))) for node in run.workers if len(node.lines)]
+    return [(name, curve) for name, curve in found if not np.isnan(curve[1]).all()]
 
 
 def _is_curve(curve: Curve) -> bool:
@@ -139,19 +188,16 @@ def _draw_median(axes: Axes, run: Run, curves: list[tuple[str, Curve]], place: i
 
 
 def _spans_decades(drawn: Sequence[tuple[Run, list[tuple[str, Curve]]]]) -> bool:
-    losses = np.concatenate([y for _, curves in drawn for _, (_, y) in curves])
-    losses = losses[~np.isnan(losses)]
-    return bool(len(losses) and losses.min() > 0 and losses.max() > 10 * losses.min())
+    values = np.concatenate([y for _, curves in drawn for _, (_, y) in curves])
+    values = values[~np.isnan(values)]
+    return bool(len(values) and values.min() > 0 and values.max() > 10 * values.min())
 
 
-def _caption(drawn: Sequence[tuple[Run, list[tuple[str, Curve]]]], over: str, each: bool, by_node: bool) -> str:
+def _caption(drawn: Sequence[tuple[Run, list[tuple[str, Curve]]]], subject: Subject, each: bool, by_node: bool) -> str:
     if by_node and len(drawn[0][1]) == 1:
-        who = "The mean loss of the training batches between two lines of metrics.jsonl."
+        who = f"{subject.of_node[0].upper()}{subject.of_node[1:]}."
     elif by_node:
-        who = (
-            "One line per node: the mean loss of its training batches between two lines of metrics.jsonl; "
-            "dashed, their median."
-        )
+        who = f"One line per node: {subject.of_node}. Dashed, their median."
     elif each:
         who = "One colour per run: thin lines are its nodes, the thick one their median."
     else:
@@ -163,4 +209,4 @@ def _caption(drawn: Sequence[tuple[Run, list[tuple[str, Curve]]]], over: str, ea
             first, last = np.median(np.array(ends), axis=0)
             name = f"{run.title}: " if len(drawn) > 1 else ""
             extremes.append(f"{name}from {words.decimals(float(first), 3)} to {words.decimals(float(last), 3)}")
-    return f"{who} At the first and at the last line: {'; '.join(extremes)}." if extremes else who
+    return f"{who} {subject.moments}: {'; '.join(extremes)}." if extremes else who

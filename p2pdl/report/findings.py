@@ -7,13 +7,31 @@ import math
 import os
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from p2pdl.errors import StartupError
+from p2pdl.report.chart import BarChart, Bars, Chart, Histogram, LineChart, Sample, Series
 from p2pdl.types import JsonObject
+
+__all__ = [
+    "BarChart",
+    "Bars",
+    "CaseRecord",
+    "Chart",
+    "Findings",
+    "FoundTable",
+    "Histogram",
+    "LineChart",
+    "Promise",
+    "Sample",
+    "Series",
+    "as_json",
+    "read_findings",
+    "write_findings",
+]
 
 FINDINGS_FILE = "findings.json"
 VERSION = 1
@@ -52,131 +70,10 @@ class FoundTable:
     rows: list[list[str]]
     names: int = 1
 
-
-@dataclass(frozen=True)
-class Series:
-    """One line or point cloud of a chart.
-
-    Attributes:
-        name: In the legend.
-        x: Where.
-        y: How much, as many as `x`; None where the curve is broken.
-        published: True if these are somebody else's figures.
-    """
-
-    name: str
-    x: list[float]
-    y: list[float | None]
-    published: bool = False
-
-
-@dataclass(frozen=True)
-class LineChart:
-    """Curves.
-
-    Attributes:
-        name: Of its file, without the ending.
-        title: Above it.
-        caption: What is seen.
-        x: The axis's label, with its unit.
-        y: The same.
-        series: The curves.
-        log_x: Whether the axis is logarithmic.
-        log_y: The same.
-        points: True to mark each point, where they are few.
-        level: A horizontal line to compare with; none if None.
-    """
-
-    name: str
-    title: str
-    caption: str
-    x: str
-    y: str
-    series: list[Series]
-    log_x: bool = False
-    log_y: bool = False
-    points: bool = False
-    level: float | None = None
-    kind: Literal["lines"] = "lines"
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Bars of one colour, one for each group.
-
-    Attributes:
-        name: In the legend.
-        values: One for each group of the chart; None where there is none.
-        published: True if these are somebody else's figures.
-    """
-
-    name: str
-    values: list[float | None]
-    published: bool = False
-
-
-@dataclass(frozen=True)
-class BarChart:
-    """Bars side by side.
-
-    Attributes:
-        name: Of its file, without the ending.
-        title: Above it.
-        caption: What is seen.
-        y: The label of their lengths, with its unit.
-        groups: What stands beside each group.
-        series: The bars.
-        log: Whether lengths are logarithmic.
-        level: A line across to compare with; none if None.
-    """
-
-    name: str
-    title: str
-    caption: str
-    y: str
-    groups: list[str]
-    series: list[Bars]
-    log: bool = False
-    level: float | None = None
-    kind: Literal["bars"] = "bars"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Values of which the distribution is of interest.
-
-    Attributes:
-        name: In the legend.
-        values: Each one.
-    """
-
-    name: str
-    values: list[float]
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """How often what values occur, each series as shares of its own.
-
-    Attributes:
-        name: Of its file, without the ending.
-        title: Above it.
-        caption: What is seen.
-        x: The axis's label, with its unit.
-        series: What is compared.
-        log: Whether values are binned by their logarithm.
-    """
-
-    name: str
-    title: str
-    caption: str
-    x: str
-    series: list[Sample]
-    log: bool = False
-    kind: Literal["histogram"] = "histogram"
-
-
-Chart = Annotated[LineChart | BarChart | Histogram, Field(discriminator="kind")]
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.heads):
+                raise ValueError(f"the table {self.title!r} has {len(self.heads)} heads and a row of {len(row)} cells")
 
 
 @dataclass(frozen=True)
@@ -194,7 +91,7 @@ class CaseRecord:
 
     title: str
     state: Literal["done", "failed", "missing"]
-    seconds: float | None = None
+    seconds: FiniteFloat | None = None
     error: str = ""
     settings: JsonObject = field(default_factory=dict)
     environment: JsonObject = field(default_factory=dict)
@@ -252,6 +149,11 @@ class Findings:
 _FINDINGS: TypeAdapter[Findings] = TypeAdapter(Findings)
 
 
+def as_json(findings: Findings) -> JsonObject:
+    """What their file holds; numbers that are not finite are null."""
+    return {"version": VERSION, **_finite(asdict(findings))}
+
+
 def write_findings(folder: Path, findings: Findings) -> None:
     """Write them, in one piece: who reads meanwhile has the ones before.
 
@@ -261,7 +163,7 @@ def write_findings(folder: Path, findings: Findings) -> None:
     """
     path = folder / FINDINGS_FILE
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"version": VERSION, **_finite(asdict(findings))}, indent=1) + "\n", encoding="utf-8")
+    fresh.write_text(json.dumps(as_json(findings), indent=1) + "\n", encoding="utf-8")
     os.replace(fresh, path)
 
 
@@ -276,10 +178,10 @@ def read_findings(path: Path) -> Findings:
     """
     remedy = "run the experiment again: it skips what is done, and writes its findings anew"
     try:
-        read = json.loads(path.read_bytes())
+        read = json.loads(path.read_bytes(), parse_float=_number, parse_constant=_number)
     except OSError as error:
         raise StartupError(f"{path} cannot be read: {error.strerror}", remedy) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartupError(f"{path} is damaged: {error}", remedy) from None
     if not isinstance(read, dict) or read.pop("version", None) != VERSION:
         raise StartupError(f"{path} holds no findings of version {VERSION}", remedy)
@@ -297,6 +199,14 @@ def _finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
+    return value
+
+
+def _number(text: str) -> float:
+    """A number of a file, which is finite in all that `write_findings` writes."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 from p2pdl.report import words
 from p2pdl.report.run import FIGURES, NO_LINES, Lines
 from p2pdl.types import JsonObject
+
+TIMES = ("seconds", "evaluation_seconds")
+"""What counts from the start of the trainer's process."""
 
 
 def read_lines(path: Path) -> Lines:
@@ -34,7 +37,8 @@ def lines_of(raw: Iterable[bytes]) -> Lines:
 
     Args:
         raw: Lines of JSON with their line ends. A run that goes on from a checkpoint writes the steps since then a
-            second time: the second time counts. Where `seconds` start anew, they go on from those before.
+            second time: the second time counts. Where `seconds` and `evaluation_seconds` start anew, they go on from
+            those before.
     """
     rows: list[tuple[float, ...]] = []
     last: JsonObject = {}
@@ -58,7 +62,9 @@ def lines_of(raw: Iterable[bytes]) -> Lines:
         missing.append("the last line of metrics.jsonl is cut off")
     table = np.array(rows, dtype=np.float64).reshape(-1, len(FIGURES))
     columns = dict(zip(FIGURES, table.T, strict=True))
-    columns["seconds"] = _going_on(columns["seconds"])
+    anew = _starts_anew(columns)
+    for name in TIMES:
+        columns[name] = _going_on(columns[name], anew)
     kept = ~superseded(columns["step"])
     return Lines({name: column[kept] for name, column in columns.items()}, last, pulls.total(), tuple(missing))
 
@@ -78,10 +84,17 @@ def superseded(steps: np.ndarray) -> np.ndarray:
     return result
 
 
-def _going_on(seconds: np.ndarray) -> np.ndarray:
-    change = np.diff(seconds, prepend=seconds[:1])
+def _starts_anew(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which lines are the first of a process: what else only grows is less than in the line before."""
+    falls = [np.diff(columns[name], prepend=columns[name][:1]) < 0 for name in ("step", *TIMES)]
+    result: np.ndarray = np.logical_or.reduce(falls)
+    return result
+
+
+def _going_on(seconds: np.ndarray, anew: np.ndarray) -> np.ndarray:
     before = np.concatenate(([0.0], seconds[:-1]))[: len(seconds)]
-    result: np.ndarray = seconds + np.cumsum(np.where(change < 0, before, 0.0))
+    # A version of p2pdl that did not know a figure may have written the lines before.
+    result: np.ndarray = seconds + np.cumsum(np.where(anew, np.nan_to_num(before), 0.0))
     return result
 
 

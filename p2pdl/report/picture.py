@@ -1,9 +1,8 @@
-"""A picture: its drawing, its caption, and its forms: SVG in a page, SVG and PNG in files."""
+"""A picture: its drawing, its caption, and its files, SVG and PNG."""
 
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pdl.errors import P2pdlError, StartupError
-from p2pdl.report.palette import GRID, INK, PAPER, with_variables
+from p2pdl.report.palette import GRID, INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,23 +132,6 @@ def _any_script() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
-
-
-def page_svg(picture: Picture) -> str:
-    """The picture as an element of a page, in the page's colours and as wide as there is room."""
-    text = file_svg(picture)
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", text, count=1)
-    text = re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", text, count=1)
-    text = re.sub(r" xmlns(:xlink)?=\"[^\"]*\"", "", text)
-    text = text.replace("xlink:href", "href")
-    # Names inside a page are shared by all its pictures.
-    text = re.sub(r"(\bid=\"|href=\"#|url\(#)", rf"\g<1>{picture.name}-", text)
-    label = picture.title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    text = text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-    return with_variables(re.sub(r"\n\s*", "\n", text))
 
 
 def write_files(pictures: list[Picture], folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from p2pdl.report.timeline import read_step_seconds
 from p2pdl.types import JsonObject
 
 CONFIGURATION_FILE = "config.json"
+ENVIRONMENT_FILE = "environment.json"
 LINES_FILE = "metrics.jsonl"
 SUMMARY_FILE = "summary.json"
 TIMELINE_FILE = "timeline.json"
@@ -67,7 +68,10 @@ def read_run(folder: Path, title: str) -> Run:
     Raises:
         StartupError: The folder is not there, or holds no run.
     """
-    remedy = "name the folder that a run has left, such as runs/<cluster> or runs/<cluster>/<node>"
+    remedy = (
+        "name the folder that a run has left, such as runs/<cluster> or runs/<cluster>/<node>, or one in which "
+        "experiments have left what they found, such as runs/experiments/small"
+    )
     if not folder.is_dir():
         raise StartupError(f"{folder} is no folder", remedy)
     try:
@@ -187,6 +191,7 @@ def read_node(folder: Path, told: JsonObject) -> NodeRun:
         configuration,
         read_step_seconds(folder / TIMELINE_FILE),
         tuple(f"{name}: {text}" for text in missing),
+        _read_object(folder / ENVIRONMENT_FILE),
     )
 
 

@@ -16,7 +16,7 @@ Column = NDArray[np.float64]
 """One figure of every line, shape (lines,); NaN where it is not known."""
 
 FIGURES = (
-    *("step", "seconds", "train_loss", "smoothed_loss", "bytes_received"),
+    *("step", "seconds", "evaluation_seconds", "train_loss", "smoothed_loss", "test_accuracy", "bytes_received"),
     *("compute_seconds", "publish_seconds", "merge_seconds", "wait_seconds", "pull_seconds"),
 )
 """The figures of `metrics.jsonl` that pictures are drawn from."""
@@ -41,6 +41,12 @@ class Lines:
     def __len__(self) -> int:
         return len(self.columns["step"])
 
+    @property
+    def training_seconds(self) -> Column:
+        """The time that has passed without that of evaluations, which a run may have none of."""
+        result: Column = self.columns["seconds"] - np.nan_to_num(self.columns["evaluation_seconds"])
+        return result
+
 
 NO_LINES = Lines({name: np.empty(0) for name in FIGURES})
 
@@ -57,6 +63,7 @@ class NodeRun:
         configuration: Its `config.json`; empty if there is none.
         step_seconds: The length of each step in seconds, out of its timeline; empty without one.
         missing: What is not there, in words.
+        environment: Its `environment.json`: what it ran on; empty if there is none.
     """
 
     name: NodeId
@@ -66,6 +73,7 @@ class NodeRun:
     configuration: JsonObject
     step_seconds: Column
     missing: tuple[str, ...]
+    environment: JsonObject = field(default_factory=dict)
 
     def figure(self, name: str) -> float | None:
         """A number of the summary, or else of the last line; None if neither has it."""

@@ -28,7 +28,7 @@ def step_times(node: NodeRun) -> tuple[Column, Column]:
 
 def mean_step_times(lines: Lines) -> tuple[Column, Column]:
     """The mean seconds of a step between each line and the next, and how many steps that were."""
-    seconds, steps = np.diff(lines.columns["seconds"]), np.diff(lines.columns["step"])
+    seconds, steps = np.diff(lines.training_seconds), np.diff(lines.columns["step"])
     good = (seconds > 0) & (steps > 0)
     return seconds[good] / steps[good], steps[good]
 
@@ -74,11 +74,12 @@ def phase_seconds(node: NodeRun) -> dict[str, float] | None:
 
     Returns:
         Seconds of each of `PHASES`. Pulls beside the computation cost nothing and are 0 here. `rest` is what none of
-        the others covers.
+        the others covers. Evaluations are left out.
     """
-    elapsed = node.figure("seconds")
-    if node.is_server or elapsed is None or node.figure("compute_seconds") is None:
+    seconds = node.figure("seconds")
+    if node.is_server or seconds is None or node.figure("compute_seconds") is None:
         return None
+    elapsed = seconds - (node.figure("evaluation_seconds") or 0.0)
     parts = {name: node.figure(f"{name}_seconds") or 0.0 for name in PHASES[:-1]}
     if not waits_for_pulls(node):
         parts["pull"] = 0.0

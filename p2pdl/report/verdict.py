@@ -126,6 +126,7 @@ def _node_as_json(node: NodeRun) -> JsonObject:
         "bytes_received": node.figure("bytes_received"),
         "bytes_sent": node.figure("bytes_sent"),
         "lines": len(node.lines),
+        "environment": node.environment or None,
     }
 
 

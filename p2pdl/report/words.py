@@ -53,3 +53,10 @@ def nbytes(value: float | None) -> str:
 def plural(number: int, thing: str) -> str:
     """`1 node`, `2 nodes`."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number by its first digits, without an exponent where it can be read without one."""
+    if 1000 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, ref
 
@@ -37,7 +37,19 @@ _compiled: WeakKeyDictionary[keras.Model, tuple[keras.losses.Loss, _Sums]] = Wea
 
 
 def evaluate(model: keras.Model, x: np.ndarray, y: np.ndarray, loss: keras.losses.Loss, limit: int) -> Evaluation:
-    """Evaluate in inference mode.
+    """Evaluate in inference mode, without a break; arguments as for `evaluate_in_batches`.
+
+    Returns:
+        The means over the samples taken.
+    """
+    *_, whole = evaluate_in_batches(model, x, y, loss, limit)
+    return whole
+
+
+def evaluate_in_batches(
+    model: keras.Model, x: np.ndarray, y: np.ndarray, loss: keras.losses.Loss, limit: int
+) -> Iterator[Evaluation]:
+    """Evaluate in inference mode, batch by batch.
 
     Of more than `limit` samples, `limit` evenly spaced ones are taken, always the same.
 
@@ -48,8 +60,8 @@ def evaluate(model: keras.Model, x: np.ndarray, y: np.ndarray, loss: keras.losse
         loss: The loss that the model is trained with, its mean over the batch (`losses.resolve`).
         limit: Greatest number of samples.
 
-    Returns:
-        The means over the samples taken.
+    Yields:
+        The means over the samples so far, after each batch; the last ones are those over all samples taken.
     """
     chosen = np.arange(min(limit, len(x))) * len(x) // min(limit, len(x))
     sums = _sums_of(model, loss)
@@ -63,7 +75,8 @@ def evaluate(model: keras.Model, x: np.ndarray, y: np.ndarray, loss: keras.losse
         batch_loss, batch_correct = sums(tf.constant(x[rows]), tf.constant(y[rows]), tf.constant(counted))
         total_loss += float(batch_loss)
         total_correct += float(batch_correct)
-    return Evaluation(total_loss / len(chosen), total_correct / len(chosen), len(chosen))
+        count = min(start + BATCH_SIZE, len(chosen))
+        yield Evaluation(total_loss / count, total_correct / count, count)
 
 
 def _sums_of(model: keras.Model, loss: keras.losses.Loss) -> _Sums:

@@ -190,6 +190,14 @@ class Exchange:
         self._waiting.clear()
         self._release()
 
+    def while_evaluating(self) -> None:
+        """The server process answers for this node, and pulls go on in their thread."""
+
+    def after_evaluation(self, seconds: float) -> None:
+        """See `Interrupted.after_evaluation`: links are judged by how long steps take."""
+        if self._step_ended_at is not None:
+            self._step_ended_at += seconds
+
     def close(self) -> None:
         """End the background threads."""
         self._downloads.close()

@@ -16,6 +16,7 @@ from p2pdl import failpoints
 from p2pdl.clock import Clock
 from p2pdl.errors import DivergedError
 from p2pdl.training.divergence import diverged
+from p2pdl.training.evaluations import Evaluations, Interrupted
 from p2pdl.training.recorder import Recorder
 from p2pdl.training.smoothing import smoothed
 from p2pdl.training.step import Step
@@ -29,7 +30,7 @@ Restore = Callable[[], int | None]
 """Puts earlier weights and the optimizer's state of that time back; returns their step, or None if there are none."""
 
 
-class AfterStep(Protocol):
+class AfterStep(Interrupted, Protocol):
     """What a node does after each step besides counting it: see `Exchange` and `WorkerExchange`."""
 
     smoothed_loss: float
@@ -68,6 +69,7 @@ class Progress:
         compute_seconds: Time spent on batches and steps.
         exchange_seconds: Time spent after the steps, for exchange of every kind.
         restores: How often training has diverged and gone on from earlier weights.
+        evaluation_seconds: Time spent between steps on evaluations.
     """
 
     step: int = 0
@@ -77,6 +79,7 @@ class Progress:
     compute_seconds: float = 0.0
     exchange_seconds: float = 0.0
     restores: int = 0
+    evaluation_seconds: float = 0.0
 
 
 def train(
@@ -92,6 +95,7 @@ def train(
     restore: Restore | None = None,
     progress: Progress | None = None,
     save: Callable[[Progress], None] = lambda progress: None,
+    evaluations: Evaluations | None = None,
 ) -> Progress:
     """Train for a number of steps.
 
@@ -112,6 +116,7 @@ def train(
             it then.
         progress: Where to go on; the beginning where None.
         save: Called after every step, to save what is due.
+        evaluations: Made between steps, each with a report of its own right after it; None for none.
 
     Raises:
         DivergedError: Training has diverged, and there is no going back.
@@ -119,6 +124,10 @@ def train(
     progress = progress or Progress()
     ways_back = _WaysBack(restore, exchange)
     recorder.begin()
+    if evaluations is not None:
+        evaluations.begin()
+        if evaluations.at(progress.step) is not None:
+            report(progress)
     while progress.step < steps and not stopping():
         started = clock.now()
         inputs, labels = batch(progress.step)
@@ -143,8 +152,12 @@ def train(
         progress.exchange_seconds += ended - computed
         recorder.on_step(loss, ended - started)
         save(progress)
-        if recorder.is_line_due():
+        if evaluations is not None:
+            progress.evaluation_seconds += evaluations.take_due(progress.step)
+        if recorder.is_line_due() or (evaluations is not None and evaluations.at(progress.step) is not None):
             report(progress)
+    if evaluations is not None:
+        progress.evaluation_seconds += evaluations.take(progress.step)
     report(progress)
     return progress
 

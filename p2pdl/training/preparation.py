@@ -143,10 +143,12 @@ class Preparation:
         """`train`: the beginning of this node's part; `test`: the test set; both as stored in the data source."""
         part = self._part[: self._settings.evaluation_samples]
         dataset = self._dataset
-        return {
-            "train": (dataset.x_train[part], dataset.y_train[part]),
-            "test": (dataset.x_test, dataset.y_test),
-        }
+        return {"train": (dataset.x_train[part], dataset.y_train[part]), "test": self.test_set}
+
+    @property
+    def test_set(self) -> tuple[np.ndarray, np.ndarray]:
+        """The test samples and their labels as stored in the data source; no copies."""
+        return self._dataset.x_test, self._dataset.y_test
 
 
 def make_optimizer(settings: PreparationSettings) -> keras.optimizers.Optimizer:

@@ -152,6 +152,15 @@ class RangeExchange:
         self._called_off = True
         self._computing_since = self._clock.now()
 
+    def while_evaluating(self) -> None:
+        """Keep the leases of this worker, once the exchange under way, which does so itself, is over."""
+        if self._under_way is None or self._under_way.done():
+            self._contact.greet()
+
+    def after_evaluation(self, seconds: float) -> None:
+        """See `Interrupted.after_evaluation`: ranges are as long as what the computation hides."""
+        self._computing_since += seconds
+
     def close(self) -> None:
         """End the thread; what is under way ends when the node is to stop."""
         self._thread.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,9 @@ from p2pdl.types import Float32Vector
 
 FIRST_PAUSE, PAUSE_GROWTH, LONGEST_PAUSE = 0.001, 1.25, 0.05
 """Seconds between two questions whether an iteration may begin: a wait becomes longer by a quarter at most."""
+
+HEARD_SECONDS = 2.0
+"""How often a worker that has nothing to push or to pull says that it is there, so that its leases go on."""
 
 RETRY_PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds between two attempts to reach a server that is away; the last one over and over."""
@@ -66,6 +70,7 @@ class ServerContact:
         self._pulled = pulled
         self._clock = clock
         self._away = False
+        self._greeted_at = -math.inf
 
     def join(self) -> None:
         """Join every server, and give them the weights to begin with where they have none."""
@@ -119,6 +124,21 @@ class ServerContact:
         for link in self.links:
             self._copy(link, link.span)
         self._weights.adopt_trained()
+
+    def greet(self) -> None:
+        """Say that this worker is there, at most once in `HEARD_SECONDS`.
+
+        Once a server has not answered, or has let the worker go, this waits until the next exchange, which mends it.
+        """
+        if self._away or self._clock.now() < self._greeted_at + HEARD_SECONDS:
+            return
+        self._greeted_at = self._clock.now()
+        for link in self.links:
+            try:
+                if link.reply is not None:
+                    link.begin()
+            except PeerError as error:
+                self._note(link, error)
 
     def leave(self) -> None:
         """Tell the servers that all steps are done."""

@@ -16,14 +16,11 @@ from p2pdl.errors import DivergedError
 from p2pdl.sparsifier import GradientSparsifier
 from p2pdl.training.divergence import diverged, diverged_update
 from p2pdl.training.exchange_counters import ExchangeCounters
-from p2pdl.training.server_contact import ServerContact
+from p2pdl.training.server_contact import HEARD_SECONDS, ServerContact
 from p2pdl.training.smoothing import smoothed
 from p2pdl.training.timeline import Timeline
 from p2pdl.training.weights import ModelWeights
 from p2pdl.types import Float32Vector
-
-HEARD_SECONDS = 2.0
-"""How often a worker that trains on its own between two pushes says that it is there, so that its lease goes on."""
 
 
 class Work(Protocol):
@@ -180,6 +177,13 @@ class WorkerExchange:
         """Forget what has been made since the last push, and go on from the servers' weights after the next step."""
         self._has_work = False
         self._called_off = True
+
+    def while_evaluating(self) -> None:
+        """Keep the leases of this worker."""
+        self._contact.greet()
+
+    def after_evaluation(self, seconds: float) -> None:
+        """Nothing here goes by the length of a step; when to commit is the server's time."""
 
     def close(self) -> None:
         """Nothing runs in the background."""

@@ -20,7 +20,7 @@ SECTION_AT = 10
         ("train:\n  Batch-Size: 3", 11, "train.Batch-Size: is not a known key\n  -> did you mean `batch_size`?"),
         ("train:\n  learning_rate: 1", 11, "-> did you mean `train.optimizer.learning_rate`?"),
         ("train:\n  window: 1", 11, "train.window: is not a known key\n  -> did you mean `gossip.window`?"),
-        ("metrics:\n  colour: red", 11, "-> remove it, or use one of interval, evaluation_samples"),
+        ("metrics:\n  colour: red", 11, "-> remove it, or use one of interval, evaluate_every, evaluation_samples"),
         ("gosip:\n  window: 3", 10, "gosip: is not a known section\n  -> did you mean `gossip`?"),
         ("batch_size: 3", 10, "batch_size: is not a known section\n  -> did you mean `train.batch_size`?"),
         ("servers: {}", 10, "servers: is not a known section\n  -> did you mean `server`?"),

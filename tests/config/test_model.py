@@ -82,7 +82,7 @@ def test_configuration_defaults_are_the_documented_ones(tmp_path: Path) -> None:
         "membership": {"preset": "auto"},
         "checkpoint": {"every": 60.0, "keep": 2, "restarts": 5},
         "security": {"mode": "auto", "keys": "keys"},
-        "metrics": {"interval": 1.0, "evaluation_samples": 10000},
+        "metrics": {"interval": 1.0, "evaluate_every": 0.0, "evaluation_samples": 10000},
     }
 
 

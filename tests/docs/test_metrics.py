@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from p2pdl.node.environment import ENVIRONMENT_FILE
 from p2pdl.node.live_figures import PHASES
 from p2pdl.training.timeline import FILE_NAME, LIMIT_NBYTES
 from tests.pretended_clusters import write_configuration
@@ -83,6 +84,16 @@ def test_every_line_has_the_fields_of_the_page_and_no_others(cluster: Path) -> N
     assert all(line["links"].keys() == {"node2"} for line in with_links)
     assert with_links and all(line["links"]["node2"].keys() == link for line in with_links)
     assert all(line["links"] == {} for line in lines(cluster, "node2"))
+
+
+def test_environment_is_what_the_page_lists(cluster: Path) -> None:
+    [table] = rows("environment")
+    described = {row[0]: row[1] for row in table}
+    for name in NAMES:
+        found = json.loads((cluster / name / ENVIRONMENT_FILE).read_text())
+        assert found.keys() == described.keys()
+        for part in ("versions", "machine"):
+            assert set(re.findall("`(\\w+)`", described[part])) - {"null"} == found[part].keys()
 
 
 def test_line_of_a_single_node_has_the_first_part(tmp_path: Path) -> None:

@@ -33,18 +33,51 @@ def line(number: int, node: str = "node1", peers: tuple[str, ...] = ("node2", "n
         "merged_from": peers[0] if peers else None,
         "links": {peer: {"state": "live", "pulls": number * (place + 1)} for place, peer in enumerate(peers)},
         "train_loss": 2.0 / number,
+        "test_accuracy": None,
+        "test_loss": None,
+        "evaluation_seconds": 0.0,
     }
 
 
-def summary(node: str, lines: int, names: tuple[str, ...] = NAMES) -> dict[str, Any]:
-    """The summary of a node that has done its part."""
+EVALUATION_SECONDS = 0.5
+
+
+def evaluated(lines: list[dict[str, Any]], every: int) -> list[dict[str, Any]]:
+    """The same lines of a node that was evaluated before its first step and after every so many lines.
+
+    An evaluation takes `EVALUATION_SECONDS`, and the accuracy is 0.1 at first and comes closer to 1 in each line.
+    """
+    first = {"seconds": 0.0, "step": 0, "bytes_received": 0, "train_loss": None, "smoothed_loss": None}
+    found = [{**lines[0], **first, "test_accuracy": 0.1, "test_loss": 2.3, "links": {}}]
+    for number, written in enumerate(lines, start=1):
+        spent = EVALUATION_SECONDS * (number // every)
+        accuracy = 1.0 - 0.9 / (1 + number) if number % every == 0 else None
+        figures = {"test_accuracy": accuracy, "evaluation_seconds": spent, "seconds": written["seconds"] + spent}
+        found.append({**written, **figures})
+    return found
+
+
+ENVIRONMENT = {
+    "versions": {"p2pdl": "0.1.0", "python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.4.6"},
+    "machine": {"architecture": "x86_64", "system": "Linux 6.1", "processor": "Some CPU @ 2.90GHz"},
+    "cores": 2,
+    "memory_bytes": 8_000_000_000,
+    "load": 0.25,
+    "gpus": [],
+}
+"""What a node's `environment.json` may hold; the versions of two libraries are not known."""
+
+
+def summary(node: str, lines: int, names: tuple[str, ...] = NAMES, spent: float = 0.0) -> dict[str, Any]:
+    """The summary of a node that has done its part, and has spent so many seconds on evaluations."""
     return {
         "node": node,
         "strategy": "gossip",
         "state": "done",
         "steps": 10 * lines,
         "samples": 640 * lines,
-        "seconds": float(lines),
+        "seconds": lines + spent,
+        "evaluation_seconds": spent,
         "seconds_per_step": {"median": 0.1, "p10": 0.09, "p90": 0.12},
         "compute_seconds": 0.7 * lines,
         "smoothed_loss": 2.0 / lines,
@@ -79,22 +112,28 @@ def configuration(names: tuple[str, ...] = NAMES, cluster: str = "lab", **train:
     }
 
 
-def leave_run(folder: Path, names: tuple[str, ...] = NAMES, lines: int = 20, **train: object) -> Path:
-    """A whole cluster's run."""
+def leave_run(
+    folder: Path, names: tuple[str, ...] = NAMES, lines: int = 20, evaluate_every: int = 0, **train: object
+) -> Path:
+    """A whole cluster's run; with evaluations after every so many lines."""
+    spent = EVALUATION_SECONDS * (lines // evaluate_every) if evaluate_every else 0.0
     for name in names:
         node = folder / name
         node.mkdir(parents=True)
         (node / "config.json").write_text(json.dumps(configuration(names, folder.name, **train)))
         peers = tuple(other for other in names if other != name)
+        (node / "environment.json").write_text(json.dumps(ENVIRONMENT))
+        written = [line(number, name, peers) for number in range(1, lines + 1)]
         with (node / "metrics.jsonl").open("w") as file:
-            file.writelines(json.dumps(line(number, name, peers)) + "\n" for number in range(1, lines + 1))
-        (node / "summary.json").write_text(json.dumps(summary(name, lines, names)))
+            told = evaluated(written, evaluate_every) if evaluate_every else written
+            file.writelines(json.dumps(one) + "\n" for one in told)
+        (node / "summary.json").write_text(json.dumps(summary(name, lines, names, spent)))
     told = {
         "cluster": folder.name,
         "strategy": "gossip",
         "seconds": lines + 5.0,
         "consensus": {"test_loss": 0.2, "test_accuracy": 0.95, "nodes": list(names)},
-        "nodes": [summary(name, lines, names) for name in names],
+        "nodes": [summary(name, lines, names, spent) for name in names],
     }
     (folder / "summary.json").write_text(json.dumps(told))
     return folder

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdl.report.lines import lines_of, read_lines, superseded
-from p2pdl.report.timeline import read_step_seconds
-from tests.report.left_runs import leave_timeline, line
+from p2pdl.report.timeline import read_step_seconds, step_seconds_of
+from tests.report.left_runs import evaluated, leave_timeline, line
 
 
 def raw(*lines: dict[str, object]) -> list[bytes]:
@@ -63,6 +63,23 @@ def test_steps_done_a_second_time_count_the_second_time_and_time_goes_on() -> No
     np.testing.assert_array_equal(read.columns["seconds"], [1.0, 2.0, 4.5, 5.5])
 
 
+def test_time_of_evaluations_goes_on_with_that_of_the_training_and_is_taken_off() -> None:
+    before = evaluated([line(number) for number in range(1, 5)], every=2)
+    # The process that goes on is slow: only its steps show that it is another one.
+    again = [{**line(number), "seconds": 2.0 * number, "evaluation_seconds": 3.0} for number in (3, 4)]
+    read = lines_of(raw(*before, *again))
+    np.testing.assert_array_equal(read.columns["step"], [0, 10, 20, 30, 40])
+    np.testing.assert_array_equal(read.columns["evaluation_seconds"], [0, 0, 0.5, 4.0, 4.0])
+    np.testing.assert_array_equal(read.training_seconds, [0, 1, 2, 4 + 3, 4 + 5])
+    np.testing.assert_array_equal(read.columns["test_accuracy"], [0.1, np.nan, 1 - 0.9 / 3, np.nan, np.nan])
+
+
+def test_lines_of_a_version_without_evaluations_have_their_time() -> None:
+    old = [{name: it for name, it in line(number).items() if name != "evaluation_seconds"} for number in (1, 2)]
+    new = {**line(3), "seconds": 1.0, "evaluation_seconds": 0.25}
+    np.testing.assert_array_equal(lines_of(raw(*old, new)).training_seconds, [1, 2, 2.75])
+
+
 def test_merges_before_a_restart_are_added() -> None:
     read = lines_of(raw(line(1), line(5), line(2), line(3)))
     assert read.pulls == {"node2": 5 + 3, "node3": 10 + 6}
@@ -85,3 +102,15 @@ def test_step_lengths_come_from_the_starts_in_the_timeline(tmp_path: Path) -> No
     leave_timeline(tmp_path, starts)
     np.testing.assert_allclose(read_step_seconds(tmp_path / "timeline.json"), np.diff(starts), atol=2e-6)
     assert len(read_step_seconds(tmp_path / "absent.json")) == 0
+
+
+def test_evaluations_are_no_part_of_a_step_s_length() -> None:
+    starts = np.array([0.0, 0.5, 1.0, 4.5, 5.0, 5.5])
+    spans = [("compute", start, 0.25, step) for step, start in enumerate(starts, start=1)]
+    # One before the first step, one of three seconds after the third, and one after the last.
+    spans += [("evaluate", start, seconds, 0) for start, seconds in ((-2.0, 1.5), (1.375, 3.0), (5.875, 7.0))]
+    written = [
+        json.dumps({"name": name, "ts": 1e6 * start, "dur": 1e6 * seconds, "args": {"step": step}}).encode() + b",\n"
+        for name, start, seconds, step in spans
+    ]
+    np.testing.assert_allclose(step_seconds_of(written), np.full(5, 0.5))

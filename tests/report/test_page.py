@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,17 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pdl.report.environments import environments_table
 from p2pdl.report.page import page
 from p2pdl.report.palette import DARK, INK, NAMES, PAPER, SERIES
 from p2pdl.report.picture import WIDTH_INCHES, write_files
 from p2pdl.report.pictures import draw
 from p2pdl.report.reading import read_run
 from p2pdl.report.run import Run
-from tests.report.left_runs import leave_run, leave_timeline
+from p2pdl.report.verdict import as_json
+from tests.report.left_runs import ENVIRONMENT, leave_run, leave_timeline
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 ONE_RUN = ("loss-steps", "loss-time", "loss-bytes", "accuracy", "step-time", "phases", "traffic", "merges")
+
+ACCURACY_CURVES = ("accuracy-steps", "accuracy-time", "accuracy-bytes")
 
 LIMIT_NBYTES = 5_000_000
 
@@ -172,6 +177,76 @@ def test_page_stays_small_whatever_there_is_to_compare(tmp_path: Path, runs: int
     text = page_of(*many)
     assert len(text.encode()) < LIMIT_NBYTES
     assert "svg" in Reader(text).tags
+
+
+def test_accuracy_is_drawn_over_steps_time_and_bytes_where_nodes_were_evaluated(tmp_path: Path) -> None:
+    folder = leave_run(tmp_path / "lab", evaluate_every=4)
+    # One node has only been evaluated before its first step, and another was never.
+    for name, kept in (("node2", 1), ("node3", 0)):
+        path = folder / name / "metrics.jsonl"
+        lines = [json.loads(text) for text in path.read_text().splitlines()]
+        for line in lines[kept:]:
+            line["test_accuracy"] = None
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = read_run(folder, "lab")
+    pictures = {picture.name: picture for picture in draw([run])}
+    assert list(pictures) == [*ONE_RUN[:3], *ACCURACY_CURVES, *ONE_RUN[3:]]
+    for name, factor in zip(ACCURACY_CURVES, (10.0, 1.0, 1.0), strict=True):
+        [axes] = pictures[name].figure.axes
+        # Of two curves that share no place there is no median.
+        first, second = axes.get_lines()
+        np.testing.assert_allclose(first.get_xdata(), factor * np.arange(0, 21, 4))
+        np.testing.assert_allclose(first.get_ydata(), [0.1, *(1 - 0.9 / (1 + np.arange(4, 21, 4)))])
+        np.testing.assert_allclose([second.get_xdata(), second.get_ydata()], [[0.0], [0.1]])
+        assert axes.get_yscale() == "linear" and axes.get_ylabel() == "test accuracy"
+    assert "evaluation: from 0.100 to " in pictures["accuracy-time"].caption
+
+
+def test_loss_over_time_leaves_evaluations_out(tmp_path: Path) -> None:
+    run = read_run(leave_run(tmp_path / "lab", names=("alone",), evaluate_every=2), "lab")
+    [picture] = [picture for picture in draw([run]) if picture.name == "loss-time"]
+    [line] = picture.figure.axes[0].get_lines()
+    np.testing.assert_allclose(line.get_xdata(), np.arange(1, 21))
+
+
+def test_page_says_what_it_ran_on_and_nodes_of_which_the_same_is_true_share_a_row(tmp_path: Path) -> None:
+    folder = leave_run(tmp_path / "lab")
+    other = {**ENVIRONMENT, "gpus": ["A card"], "memory_bytes": 78e9}
+    (folder / "node3" / "environment.json").write_text(json.dumps(other))
+    (folder / "node2" / "environment.json").write_text(json.dumps({**ENVIRONMENT, "load": 3.5}))
+    run = read_run(folder, "lab")
+    table = environments_table([run])
+    assert table is not None
+    assert table.heads[:7] == ("nodes", "system", "processor", "cores", "memory", "load", "graphics processors")
+    linux, libraries = "Linux 6.1 x86_64", ("0.1.0", "3.11.7", "2.21.0", "3.15.1", "2.4.6", "-", "-")
+    assert table.rows == (
+        ("node1, node2", linux, "Some CPU @ 2.90GHz", "2", "8 GB", "0.25 to 3.5", "-", *libraries),
+        ("node3", linux, "Some CPU @ 2.90GHz", "2", "78 GB", "0.25", "A card", *libraries),
+    )
+    text = Reader(page_of(run)).words
+    assert text.index("How to reproduce") < text.index("Some CPU @ 2.90GHz") < text.index('"seed": 7')
+    assert [node["environment"] for node in as_json(run)["nodes"]][2] == other
+
+
+def test_runs_that_did_not_record_what_they_ran_on_say_so(tmp_path: Path) -> None:
+    folder = leave_run(tmp_path / "lab")
+    for name, damage in (("node1", None), ("node2", "{"), ("node3", "{}")):
+        path = folder / name / "environment.json"
+        path.unlink() if damage is None else path.write_text(damage)
+    run = read_run(folder, "lab")
+    assert environments_table([run]) is None
+    assert "What it ran on was not recorded" in Reader(page_of(run)).words
+    assert [node["environment"] for node in as_json(run)["nodes"]] == [None] * 3
+
+
+@pytest.mark.parametrize("found", [{"versions": 3, "machine": []}, {"cores": "<b>", "gpus": 1, "load": None}])
+def test_environment_of_any_form_is_shown(tmp_path: Path, found: dict[str, object]) -> None:
+    folder = leave_run(tmp_path / "lab", names=("alone",))
+    (folder / "alone" / "environment.json").write_text(json.dumps(found))
+    run = read_run(folder, "lab")
+    table = environments_table([run, run])
+    assert table is not None and len(table.rows) == 2 and table.rows[0][:2] == ("lab", "alone")
+    assert "b" not in Reader(page_of(run)).tags
 
 
 def test_pictures_are_the_same_in_every_drawing_and_as_files(lab: Run, tmp_path: Path) -> None:

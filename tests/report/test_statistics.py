@@ -82,6 +82,18 @@ def test_phases_add_up_to_the_time_and_pulls_beside_it_are_free(tmp_path: Path) 
     )
 
 
+def test_evaluations_are_neither_steps_nor_a_phase(tmp_path: Path) -> None:
+    plain = read_run(leave_run(tmp_path / "plain"), "plain").nodes[0]
+    folder = leave_run(tmp_path / "evaluated", evaluate_every=4)
+    assert phase_seconds(read_run(folder, "evaluated").nodes[0]) == pytest.approx(phase_seconds(plain))
+    (folder / "node1" / "summary.json").unlink()
+    node = read_run(folder / "node1", "evaluated").nodes[0]
+    assert phase_seconds(node) == pytest.approx(phase_seconds(plain))
+    values, weights = mean_step_times(node.lines)
+    np.testing.assert_allclose(values, np.full(20, 0.1))
+    np.testing.assert_array_equal(weights, np.full(20, 10))
+
+
 @pytest.mark.parametrize("part, pull", [("all", 10.0), ("auto", 0.0), (2, 0.0)])
 def test_pull_of_a_worker_is_its_time_if_it_pulls_the_whole_model(tmp_path: Path, part: object, pull: float) -> None:
     folder = leave_run(tmp_path / "lab")

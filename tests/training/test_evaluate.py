@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from p2pdl.training import evaluate as room
-from p2pdl.training.evaluate import BATCH_SIZE, evaluate
+from p2pdl.training.evaluate import BATCH_SIZE, evaluate, evaluate_in_batches
 from p2pdl.training.losses import resolve
 
 MANY = 100_000
@@ -53,6 +53,15 @@ def test_limit_takes_evenly_spaced_samples():
     assert result.loss == pytest.approx(loss, rel=1e-5)
     assert result.accuracy == pytest.approx(accuracy)
     assert result.samples == 300
+
+
+def test_after_each_batch_there_are_the_means_so_far():
+    model, (x, y) = classifier(), samples(2 * BATCH_SIZE + 7)
+    found = list(evaluate_in_batches(model, x, y, resolve("auto", model), limit=MANY))
+    assert [result.samples for result in found] == [BATCH_SIZE, 2 * BATCH_SIZE, 2 * BATCH_SIZE + 7]
+    for result in found:
+        loss, accuracy = in_numpy(model, x[: result.samples], y[: result.samples])
+        assert (result.loss, result.accuracy) == (pytest.approx(loss, rel=1e-5), pytest.approx(accuracy))
 
 
 def test_uint8_samples_are_scaled():

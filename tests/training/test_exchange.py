@@ -225,3 +225,30 @@ def test_trainer_that_is_to_stop_waits_for_no_pull():
         assert len(asked) > 5 and downloads.is_busy
         assert exchange.counters.merges == 0
         exchange.close()
+
+
+def test_evaluation_between_two_steps_is_no_part_of_their_length():
+    model = small_model()
+    spec = spec_of(model)
+    clock = VirtualClock(10.0)
+    downloads = ScriptedDownloads(spec)
+    with new_store() as store, writing(store, spec) as writer:
+        exchange = Exchange(
+            ModelWeights(model, downloads.inboxes[0].vector),
+            downloads,
+            writer,
+            Neighbours("own", ["alpha"], topology.create("ring", ["own", "alpha"]), np.random.default_rng(0)),
+            Directory("own", {"alpha": "127.0.0.1:1"}),
+            merge.create("mean"),
+            ExchangeSettings(clip=None),
+            clock,
+        )
+        exchange.after_evaluation(3.0)
+        for step in range(1, 6):
+            clock.advance_to(clock.now() + 0.25)
+            exchange.after_step(step, 64 * step, 0.5)
+            clock.advance_to(clock.now() + 60.0)
+            exchange.while_evaluating()
+            exchange.after_evaluation(60.0)
+        assert exchange.step_seconds == pytest.approx(0.25)
+        exchange.close()

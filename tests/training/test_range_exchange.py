@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import wait
 
 import keras
 import numpy as np
@@ -189,3 +190,25 @@ def test_worker_that_lapsed_joins_again_and_takes_all_of_the_weights(worker: Wor
         worker.train()
     assert core.counters["lapsed"] == 1 and worker.exchange.counters.failures == {"not-joined": 1}
     assert core.counters["pushes"] >= 3
+
+
+def test_worker_keeps_its_lease_while_it_evaluates_and_ranges_stay_as_long_as_steps_hide(worker: Worker) -> None:
+    worker.exchange.start()
+    clock = worker.servers.network.clock
+    computed: list[float] = []
+    worker.exchange._choice.on_computed = computed.append  # type: ignore[method-assign]
+    for _ in range(3):
+        worker.train()
+        clock.advance_to(clock.now() + 0.5)
+        # Waits for the exchange under way: until then that is heard of.
+        wait([worker.exchange._under_way])  # type: ignore[list-item]
+        began = clock.now()
+        while clock.now() < began + 30.0:
+            clock.advance_to(clock.now() + 1.0)
+            worker.exchange.while_evaluating()
+        worker.exchange.after_evaluation(clock.now() - began)
+    worker.train()
+    [core] = worker.servers.cores
+    assert core.counters["lapsed"] == 0 and worker.exchange.counters.failures == {}
+    # What the exchange itself takes in this network is a part of the time between two steps.
+    assert all(0.5 <= seconds < 1.0 for seconds in computed[1:]) and len(computed) == 4

@@ -16,11 +16,11 @@ from p2pdl.puller.inbox import aligned_empty
 from p2pdl.sparsifier import make_sparsifier
 from p2pdl.synchronisation import POLICIES, PolicySettings
 from p2pdl.training.gradient import GradientStep
-from p2pdl.training.server_contact import ServerContact
+from p2pdl.training.server_contact import HEARD_SECONDS, ServerContact
 from p2pdl.training.step import compile_step
 from p2pdl.training.weights import ModelWeights, spec_of
 from p2pdl.training.worker_exchange import Change, Gradient, WorkerExchange
-from tests.puller.test_server_link import Servers
+from tests.puller.test_server_link import SETTINGS, Servers
 from tests.training.test_weights import vector_of
 
 LEARNING_RATE, MOMENTUM, STEPS = 0.05, 0.9, 12
@@ -150,6 +150,53 @@ def test_worker_that_lapsed_joins_again_and_drops_what_was_made_from_old_weights
     exchange.after_step(3, 48, float(step(*second)))
     assert servers.cores[0].counters["pushes"] == 2
     assert exchange.counters.failures == {"not-joined": 1}
+
+
+def test_worker_keeps_its_leases_for_as_long_as_it_evaluates() -> None:
+    model = new_model()
+    servers = Servers(settings("asp", True), spec_of(model), 2)
+    step, exchange = employed(servers, model, True)
+    clock, cores = servers.network.clock, servers.cores
+    # Before the first step, when it has not joined, there is nothing to keep.
+    exchange.while_evaluating()
+    assert servers.checks == 0
+    exchange.start()
+    exchange.after_step(1, 16, float(step(*batches()[0])))
+    before = servers.checks
+    for _ in range(600):
+        clock.advance_to(clock.now() + 0.1)
+        exchange.while_evaluating()
+    exchange.after_evaluation(60.0)
+    # To each server every other second: the requests' own time in this network makes it a little less.
+    assert 50 <= servers.checks - before <= 2 * 60 / HEARD_SECONDS + 2
+    exchange.after_step(2, 32, float(step(*batches()[1])))
+    assert [core.counters["pushes"] for core in cores] == [2, 2]
+    assert [core.counters["lapsed"] for core in cores] == [0, 0] and exchange.counters.failures == {}
+
+
+def test_server_that_is_away_costs_an_evaluation_one_time_out() -> None:
+    model = new_model()
+    servers = Servers(settings("asp", True), spec_of(model))
+    step, exchange = employed(servers, model, True)
+    clock = servers.network.clock
+    exchange.start()
+    exchange.after_step(1, 16, float(step(*batches()[0])))
+    servers.network.faults.paused.add("server:0")
+    began = clock.now()
+    for _ in range(60):
+        clock.advance_to(clock.now() + 1.0)
+        exchange.while_evaluating()
+    assert clock.now() - began == pytest.approx(60.0 + SETTINGS.timeout, abs=0.1)
+    assert exchange.counters.failures == {"timeout": 1}
+    servers.network.faults.paused.clear()
+    exchange.after_step(2, 32, float(step(*batches()[1])))
+    # It has lapsed meanwhile, joins anew, and is heard again.
+    exchange.after_step(3, 48, float(step(*batches()[2])))
+    assert exchange.counters.failures == {"timeout": 1, "not-joined": 1}
+    checks = servers.checks
+    clock.advance_to(clock.now() + 60.0)
+    exchange.while_evaluating()
+    assert servers.checks == checks + 1
 
 
 @pytest.mark.parametrize("at_server", [True, False])
