@@ -135,6 +135,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 seed=arguments.seed,
             )
             found = clusters.train(strategy, work, Path(folder), arguments.limit, arguments.form)
+            del found["step_seconds"]
             rows.append({"strategy": strategy, "load": load_before, **found})
     return rows
 

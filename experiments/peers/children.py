@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from p2pdl.errors import ProcessDied
 from p2pdl.node.children import Lifeline
@@ -20,15 +21,24 @@ END_SECONDS = 60.0
 LAST_CHARACTERS = 3000
 
 
+Spawn = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def _on_this_machine(name: str, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, **options)
+
+
 class Children:
     """Processes that end with this one; a context manager at whose end none is left.
 
     Args:
         folder: Where their logs go.
+        spawn: Starts a process, given the command, the name and what `subprocess.Popen` takes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spawn: Spawn = _on_this_machine) -> None:
         self._folder = folder
+        self._spawn = spawn
         self._lifeline = Lifeline()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -57,7 +67,8 @@ class Children:
             environment: All of its environment.
         """
         with (self._folder / f"{name}.log").open("wb") as log:
-            self._processes[name] = subprocess.Popen(
+            self._processes[name] = self._spawn(
+                name,
                 list(command(self._lifeline.reading)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -68,12 +79,13 @@ class Children:
                 process_group=0,
             )
 
-    def wait(self, names: Collection[str], seconds: float) -> None:
+    def wait(self, names: Collection[str], seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until some have ended well; the others must not end meanwhile.
 
         Args:
             names: Those that end by themselves.
             seconds: How long they may take.
+            meanwhile: Called over and over.
 
         Raises:
             ProcessDied: One has failed or ended too early, or they take too long.
@@ -95,6 +107,7 @@ class Children:
                     f"the process {slow} has not ended within {seconds:.0f} s; it said:\n{self.log(slow)}",
                     "give it more time with --limit, or less to do",
                 )
+            meanwhile()
             time.sleep(WATCH_SECONDS)
 
     def log(self, name: str) -> str:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.harness.hosts import Hosts
 from experiments.peers.children import Children
 from experiments.peers.figures import MIRRORED, PARAMETER_SERVER
 from experiments.peers.task import COORDINATOR, SERVER, WORKER, Task
 from experiments.peers.work import Work
-from experiments.running import free_ports
 from p2pdl.node.children import trainer_environment
 from p2pdl.node.local_nodes import cores
 
 ROOT = Path(__file__).parents[2]
 
 
-def train(strategy: str, work: Work, folder: Path, limit: float, form: str = "keras") -> dict[str, Any]:
+def host_names(strategy: str, workers: int) -> list[str]:
+    """What runs where: a task each."""
+    first = ["chief0", "ps0"] if strategy == PARAMETER_SERVER else []
+    return [*first, *(f"worker{number}" for number in range(workers))]
+
+
+def train(
+    strategy: str,
+    work: Work,
+    folder: Path,
+    limit: float,
+    form: str = "keras",
+    hosts: Hosts | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Train once.
 
     Args:
@@ -28,49 +45,87 @@ def train(strategy: str, work: Work, folder: Path, limit: float, form: str = "ke
         folder: Takes logs and results.
         limit: Seconds that it may take from start to end.
         form: How a parameter server's step is written.
+        hosts: Those of `host_names`, made already; this machine's loopback if None.
+        meanwhile: Called over and over.
 
     Returns:
-        steps, steps_per_second, seconds_per_step (median, p90) and accuracy.
+        steps, steps_per_second, seconds_per_step (median, p90), accuracy, and step_seconds, each one's.
 
     Raises:
         ProcessDied: A task has failed, or they take too long.
     """
     train_one = {PARAMETER_SERVER: parameter_server, MIRRORED: mirrored}[strategy]
-    with Children(folder) as children:
-        return train_one(children, work, folder, limit, form)
+    with contextlib.ExitStack() as stack:
+        hosts = hosts or stack.enter_context(Hosts(host_names(strategy, work.workers), None))
+        children = stack.enter_context(Children(folder, hosts.run))
+        return train_one(Place(hosts, children, folder, limit, meanwhile), work, form)
 
 
-def parameter_server(children: Children, work: Work, folder: Path, limit: float, form: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where a strategy runs.
+
+    Attributes:
+        hosts: One for each task.
+        children: The tasks' processes.
+        folder: Takes results.
+        limit: Seconds that all may take.
+        meanwhile: Called while they run.
+    """
+
+    hosts: Hosts
+    children: Children
+    folder: Path
+    limit: float
+    meanwhile: Callable[[], None]
+
+    def wait(self, names: Sequence[str]) -> None:
+        """Wait until these tasks have ended well."""
+        self.children.wait(names, self.limit, self.meanwhile)
+
+
+def parameter_server(place: Place, work: Work, form: str) -> dict[str, Any]:
     """A coordinator, one parameter server, and the workers."""
-    addresses = own_addresses(work.workers + 2)
-    cluster = {"chief": addresses[:1], "ps": addresses[1:2], "worker": addresses[2:]}
-    start(children, cluster, "ps", 0, Task(SERVER))
+    cluster = {"chief": 1, "ps": 1, "worker": work.workers}
+    start(place, cluster, "ps", 0, Task(SERVER))
     for number in range(work.workers):
-        start(children, cluster, "worker", number, Task(SERVER, number))
-    result = folder / "coordinator.json"
-    task = Task(COORDINATOR, 0, form, work.to_argument(), str(result))
-    start(children, cluster, "chief", 0, task)
-    children.wait(["chief0"], limit)
+        start(place, cluster, "worker", number, Task(SERVER, number))
+    result = place.folder / "coordinator.json"
+    start(place, cluster, "chief", 0, Task(COORDINATOR, 0, form, work.to_argument(), str(result)))
+    place.wait(["chief0"])
     figures: dict[str, Any] = json.loads(result.read_text())
     return figures
 
 
-def mirrored(children: Children, work: Work, folder: Path, limit: float, form: str) -> dict[str, Any]:
+def mirrored(place: Place, work: Work, form: str) -> dict[str, Any]:
     """Workers alone; the form is Keras'."""
-    cluster = {"worker": own_addresses(work.workers)}
-    results = [folder / f"worker{number}.json" for number in range(work.workers)]
+    results = [place.folder / f"worker{number}.json" for number in range(work.workers)]
     for number, result in enumerate(results):
-        start(children, cluster, "worker", number, Task(WORKER, number, "", work.to_argument(), str(result)))
-    children.wait([f"worker{number}" for number in range(work.workers)], limit)
+        task = Task(WORKER, number, "", work.to_argument(), str(result))
+        start(place, {"worker": work.workers}, "worker", number, task)
+    place.wait([f"worker{number}" for number in range(work.workers)])
     seen = [json.loads(result.read_text()) for result in results]
     rate = min(one["steps_per_second"] for one in seen)
     seconds = {key: statistics.median(one["seconds_per_step"][key] for one in seen) for key in ("median", "p90")}
-    return {**seen[0], "steps_per_second": rate, "seconds_per_step": seconds}
+    times = [value for one in seen for value in one["step_seconds"]]
+    return {**seen[0], "steps_per_second": rate, "seconds_per_step": seconds, "step_seconds": times}
 
 
-def start(children: Children, cluster: dict[str, list[str]], job: str, index: int, task: Task) -> None:
-    """Start one task; the workers share the cores as p2pdl's nodes do."""
-    threads = max(1, cores() // len(cluster["worker"])) if job == "worker" else 0
+def start(place: Place, jobs: Mapping[str, int], job: str, index: int, task: Task) -> None:
+    """Start one task; the workers share the cores as p2pdl's nodes do.
+
+    Args:
+        place: Where.
+        jobs: How many tasks there are of each job.
+        job: The task's.
+        index: Its number among those of the job.
+        task: What it does.
+    """
+    own = f"{job}{index}"
+    cluster = {one: [place.hosts.address(f"{one}{number}") for number in range(count)] for one, count in jobs.items()}
+    # Where others reach a task need not be where it listens itself.
+    cluster[job][index] = place.hosts.bind(own)
+    threads = max(1, cores() // jobs["worker"]) if job == "worker" else 0
     environment = trainer_environment(threads)
     if threads:
         environment.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
@@ -80,9 +135,4 @@ def start(children: Children, cluster: dict[str, list[str]], job: str, index: in
     def command(lifeline: int) -> list[str]:
         return [sys.executable, "-m", "experiments.peers.task", task.with_lifeline(lifeline).to_argument()]
 
-    children.start(f"{job}{index}", command, environment)
-
-
-def own_addresses(count: int) -> list[str]:
-    """Addresses of this machine at which nobody listens now."""
-    return [f"127.0.0.1:{port}" for port in free_ports(count)]
+    place.children.start(own, command, environment)

@@ -62,12 +62,14 @@ def train(work: Work, form: str) -> dict[str, Any]:
     for number, (loss, ends, worker) in enumerate(coordinator.fetch(results), start=1):
         require_finite(float(loss), number * STEPS_PER_CALL)
         moments[int(worker)] += ends.tolist()
+    seconds = step_seconds(moments.values())
     weights = trained.weights()
     nbytes = sum(weight.nbytes for weight in weights)
     return {
         "steps": work.calls * work.workers * STEPS_PER_CALL,
         "steps_per_second": calls * STEPS_PER_CALL / took,
-        "seconds_per_step": summary(step_seconds(moments.values())),
+        "seconds_per_step": summary(seconds),
+        "step_seconds": seconds,
         "bytes_per_step": bytes_per_step(PARAMETER_SERVER, nbytes, trained.trainable_nbytes, work.workers),
         "accuracy": accuracy(work, weights),
     }

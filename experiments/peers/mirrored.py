@@ -52,10 +52,12 @@ def train(work: Work, index: int) -> dict[str, Any]:
         require_finite(float(loss), (number + 1) * STEPS_PER_CALL)
         moments += ends.numpy().tolist()
     took = time.perf_counter() - started
+    seconds = step_seconds([moments])
     figures: dict[str, Any] = {
         "steps": work.calls * work.workers * STEPS_PER_CALL,
         "steps_per_second": (work.calls - WARM_UP_CALLS) * work.workers * STEPS_PER_CALL / took,
-        "seconds_per_step": summary(step_seconds([moments])),
+        "seconds_per_step": summary(seconds),
+        "step_seconds": seconds,
         "bytes_per_step": bytes_per_step(MIRRORED, 0, trained.trainable_nbytes, work.workers),
     }
     weights = trained.weights()

@@ -6,29 +6,25 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from experiments import network
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, P2pdlError, StartupError
+from tools.lab.choice import AUTO, KINDS, lab_for
 from tools.lab.commands import commands_in, host_names, per_host
 from tools.lab.contract import Lab, Line
 from tools.lab.measuring import measure
-from tools.lab.namespaces import NamespaceLab
-from tools.lab.proxies import ProxyLab
 from tools.lab.running import run_all
-
-KINDS: dict[str, Callable[[Sequence[Line]], Lab]] = {NamespaceLab.link: NamespaceLab, ProxyLab.link: ProxyLab}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--hosts", metavar="COUNT|NAMES", help="5 for host1 to host5, or server,worker1,worker2.")
 @click.option("--rate", "rates", multiple=True, metavar="HOST=MBIT", help="Of a link, each way; `all` is a host too.")
 @click.option("--latency", "latencies", multiple=True, metavar="HOST=MS", help="How late things are, each way.")
-@click.option("--link", type=click.Choice(["auto", *KINDS]), default="auto", show_default=True, help="Made of what.")
+@click.option("--link", type=click.Choice([AUTO, *KINDS]), default=AUTO, show_default=True, help="Made of what.")
 @click.option("--commands", "file", type=click.Path(path_type=Path), help="A file with a line HOST: COMMAND for each.")
 @click.option("--until", metavar="HOST", help="End all when this host's command ends.  [default: when all have]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="End all after so many.")
@@ -61,7 +57,9 @@ def main(
         names = host_names(hosts if hosts is not None else ",".join(commands))
         _check(names, commands, until)
         asked, late = per_host("--rate", rates, names), per_host("--latency", latencies, names)
-        lab = _lab(link, [Line(asked.get(name), late.get(name, 0.0)) for name in names])
+        lab, reason = lab_for([Line(asked.get(name), late.get(name, 0.0)) for name in names], link)
+        if reason:
+            click.echo(f"no namespaces here ({reason}): each host is a port behind a proxy", err=True)
         commands = commands or {name: list(command) for name in names if command}
         code = _run(lab, names, asked, late, commands, until, seconds, not unmeasured, result)
     except P2pdlError as error:
@@ -85,16 +83,6 @@ def _check(names: Sequence[str], commands: Mapping[str, Sequence[str]], until: s
     for name in (*commands, *([until] if until else [])):
         if name not in names or (commands and name not in commands):
             raise StartupError(f"there is no host {name!r} with a command", f"the hosts are {', '.join(names)}")
-
-
-def _lab(link: str, lines: Sequence[Line]) -> Lab:
-    """Hosts that are namespaces where these can be made, unless others are asked for."""
-    if link == "auto":
-        reason = network.available()
-        if reason:
-            click.echo(f"no namespaces here ({reason}): each host is a port behind a proxy", err=True)
-        link = ProxyLab.link if reason else NamespaceLab.link
-    return KINDS[link](lines)
 
 
 def _run(

@@ -1,0 +1,24 @@
+"""Parts of a claim: a figure and what it should be."""
+
+from __future__ import annotations
+
+from p2pdl.report.findings import Promise
+
+
+def at_least(what: str, wanted: float, found: float | None, unit: str = "") -> Promise:
+    """A figure that should not be below another; not known while `found` is None."""
+    return _promise(what, f">= {wanted:g}{unit}", found, None if found is None else found >= wanted, unit)
+
+
+def at_most(what: str, wanted: float, found: float | None, unit: str = "") -> Promise:
+    """A figure that should not be above another; not known while `found` is None."""
+    return _promise(what, f"<= {wanted:g}{unit}", found, None if found is None else found <= wanted, unit)
+
+
+def _promise(what: str, wanted: str, found: float | None, holds: bool | None, unit: str) -> Promise:
+    return Promise(what, wanted, "" if found is None else f"{found:.4g}{unit}", holds)
+
+
+def ratio(above: float | None, below: float | None) -> float | None:
+    """One figure over another; None while either is not known."""
+    return None if above is None or not below else above / below
