@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,8 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-DATA = Path(os.environ.get("P2PDL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-"""Folder of the full data sets; the environment variable P2PDL_DATA names another one."""
+from experiments.harness.data import DATA as DATA
 
 GOSSIP, SINGLE = {"strategy": "gossip"}, {"strategy": "single"}
 
