@@ -16,7 +16,7 @@ from experiments.tables import output
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, P2pdlError
 from p2pdl.report.findings import Findings
 
-NAMES = ("cui_speed",)
+NAMES = (*("cui_speed", "parameter_servers", "adacomp_ingress", "esgd_tables", "adsp_straggler"),)
 """The experiments, in the order in which they are run; each is a module of that name."""
 
 RESULTS = Path("runs") / "experiments"

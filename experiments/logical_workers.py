@@ -1,15 +1,16 @@
 """Workers of a parameter server that take turns in one process: what they compute and send is real, their speed is not.
 
 Each has weights as it has pulled them, batches, a sparsifier and a link of its own; the messages go to the real server
-as bytes, over the in-memory network.
+as bytes, over the in-memory network. Under `bsp` they go in step; under `asp` each step takes a time of its own, and a
+worker may die in the middle of one, of which nobody is told.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,34 @@ from p2pdl.transport.memory import MemoryNetwork
 
 CLUSTER, SERVER = "logical", "server"
 
-LEASE_SECONDS = 1e9
-"""Of virtual time: nobody is ever given up."""
+LEASE_SECONDS = 20.0
+"""Of virtual time, in which a step takes about one second: far more than any step of a worker that is alive."""
 
 SPREAD = 0.3
 """Standard deviation of the logarithm of the length of a step: the workers are of about equal speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """How the workers and the server train.
+
+    Attributes:
+        policy: `asp` or `bsp`.
+        rule: The server's update rule.
+        learning_rate: Of an update.
+        momentum: Of the server's optimizer; none if 0.
+        sparsifier: What a worker pushes of its gradient.
+        settings: Of the sparsifier.
+        values: How values are coded.
+    """
+
+    policy: str = "asp"
+    rule: str = "consgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    sparsifier: str = "none"
+    settings: Mapping[str, float | bool] = field(default_factory=dict)
+    values: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +81,14 @@ class Look:
         ingress: Bytes of all frames that the server has received since it had the first weights.
         accuracy: Test accuracy of its weights.
         loss: Their test loss.
+        train_loss: Mean loss of the batches since the look before.
     """
 
     pushes: int
     ingress: int
     accuracy: float
     loss: float
+    train_loss: float
 
 
 class Task:
@@ -124,23 +150,23 @@ class Crew:
 
     Args:
         task: What is trained.
-        kept: Share of the entries of each variable that AdaComp's sparsifier pushes; None to push all.
-        values: How values are coded.
-        rule: The server's update rule.
-        learning_rate: Of a push.
+        system: How.
+
+    Raises:
+        ValueError: A policy, rule, sparsifier or setting is unknown.
     """
 
-    def __init__(self, task: Task, kept: float | None, values: str, rule: str, learning_rate: float) -> None:
-        self._task = task
+    def __init__(self, task: Task, system: System) -> None:
+        self._task, self._system = task, system
         self._ingress = 0
         count = len(task.batches)
         settings = ParameterServerSettings(
-            "asp",
-            rule=rule,
-            optimizer="sgd",
-            optimizer_settings=OptimizerSettings(learning_rate),
+            system.policy,
+            rule=system.rule,
+            optimizer="momentum" if system.momentum else "sgd",
+            optimizer_settings=OptimizerSettings(system.learning_rate, system.momentum),
             rate=1.0,
-            values=values,
+            values=system.values,
             lease=LEASE_SECONDS,
             expected=count,
         )
@@ -148,7 +174,7 @@ class Crew:
         self._network = MemoryNetwork(VirtualClock(), task.seed)
         self._serve(count)
         self._random = np.random.default_rng([task.seed, count])
-        self._workers = [self._worker(place, kept, values) for place in range(count)]
+        self._workers = [self._worker(place) for place in range(count)]
         self._begin()
 
     @property
@@ -156,41 +182,76 @@ class Crew:
         """Versions between a push and the pull that it is based on, the mean of all."""
         return self._core.figures()["staleness"]
 
-    def run(self, pushes: int, look_every: int, samples: int) -> Iterator[Look]:
+    @property
+    def given_up(self) -> int:
+        """Workers that the server waits for no more, since they were silent for as long as their lease."""
+        return self._core.counters["lapsed"]
+
+    def run(
+        self, pushes: int, look_every: int, samples: int, deaths: Mapping[int, int] | None = None
+    ) -> Iterator[Look]:
         """Train, and look at the server's weights now and then.
 
         Args:
             pushes: Of all workers together.
             look_every: Pushes between two looks; there is one at the end too.
             samples: Test samples of each look.
+            deaths: After how many pushes some workers, by their places, die; only under `asp`.
 
         Raises:
             DivergedError: A loss is not finite.
             PeerError: The server has refused something.
+            ValueError: Nobody would be left, or somebody dies for whom the others would wait.
         """
-        # Who ends a step next; all have begun at the same moment.
-        ends = [(self._step_length(), place) for place in range(len(self._workers))]
-        heapq.heapify(ends)
+        deaths = deaths or {}
+        in_step = self._system.policy == "bsp"
+        if len(deaths) >= len(self._workers) or (deaths and in_step):
+            raise ValueError(f"{len(deaths)} of {len(self._workers)} workers cannot die under {self._system.policy}")
+        order = self._in_step() if in_step else self._at_own_pace(deaths)
+        train_losses = []
         for number in range(1, pushes + 1):
-            now, place = heapq.heappop(ends)
-            self._step(self._workers[place], number)
-            heapq.heappush(ends, (now + self._step_length(), place))
+            train_losses.append(self._step(self._workers[next(order)], number))
             if number % look_every == 0 or number == pushes:
-                self._network.journal.clear()
                 snapshot = self._core.load()
                 assert snapshot is not None
-                yield Look(number, self._ingress, *self._task.look(snapshot.vector, samples))
+                accuracy, loss = self._task.look(snapshot.vector, samples)
+                yield Look(number, self._ingress, accuracy, loss, float(np.mean(train_losses)))
+                train_losses.clear()
 
-    def _step(self, worker: _Worker, number: int) -> None:
+    def _in_step(self) -> Iterator[int]:
+        """Who pushes next: one after another, who pull once all have pushed."""
+        while True:
+            yield from range(len(self._workers))
+            for worker in self._workers:
+                _pull(worker.link)
+            self._network.journal.clear()
+
+    def _at_own_pace(self, deaths: Mapping[int, int]) -> Iterator[int]:
+        """Who pushes next: whose step ends first, unless it is dead by then; all have begun at the same moment."""
+        ends = [(self._step_length(), place) for place in range(len(self._workers))]
+        heapq.heapify(ends)
+        pushes = 0
+        while True:
+            moment, place = heapq.heappop(ends)
+            if pushes >= deaths.get(place, math.inf):
+                continue
+            self._network.run_until(max(moment, self._network.clock.now()))
+            yield place
+            pushes += 1
+            _pull(self._workers[place].link)
+            self._network.journal.clear()
+            heapq.heappush(ends, (moment + self._step_length(), place))
+
+    def _step(self, worker: _Worker, number: int) -> float:
         task = self._task
         inputs, labels = worker.batches.next()
         task.weights.assign(worker.link.vector)
         loss = float(task.gradient(tf.constant(inputs), tf.constant(labels)))
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss of push {number} is not finite", "lower --learning-rate")
+            raise DivergedError(f"the loss of push {number} is not finite", "lower the learning rate")
         selection = worker.sparsifier.select(task.gradient.vector, loss)
         worker.link.push(selection, loss, len(labels), number)
-        _pull(worker.link)
+        return loss
 
     def _step_length(self) -> float:
         return float(self._random.lognormal(0.0, SPREAD))
@@ -205,15 +266,13 @@ class Crew:
 
         self._network.serve(SERVER, answer)
 
-    def _worker(self, place: int, kept: float | None, values: str) -> _Worker:
+    def _worker(self, place: int) -> _Worker:
         task, name = self._task, f"worker{place + 1}"
         requester = Requester(self._network.client(name), CLUSTER, name, self._network.clock)
-        settings = LinkSettings(PullSettings(), "float32", values, 1.0)
+        settings = LinkSettings(PullSettings(), "float32", self._system.values, 1.0)
         link = ServerLink(SERVER, SERVER, requester, task.spec, slice(0, task.spec.size), settings)
-        if kept is None:
-            sparsifier = make_sparsifier("none", task.spec, task.seed)
-        else:
-            sparsifier = make_sparsifier("adacomp", task.spec, task.seed, fraction=kept)
+        chance = int(np.random.default_rng([task.seed, place]).integers(2**31))
+        sparsifier = make_sparsifier(self._system.sparsifier, task.spec, chance, **self._system.settings)
         batches = task.batches[place]
         batches.step = 0
         return _Worker(link, sparsifier, batches)

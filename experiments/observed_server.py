@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration
 from p2pdl.errors import ProcessDied
 from p2pdl.failpoints import VARIABLE
-from p2pdl.node.children import Lifeline
+from p2pdl.node.children import Lifeline, trainer_environment
 from p2pdl.node.cluster import how_it_ended
 from p2pdl.node.local_nodes import node_command
 from p2pdl.node.run_folder import run_folder
@@ -56,7 +56,7 @@ class Seen:
     """What a run has shown.
 
     Attributes:
-        looks: In their order: up to the first one that reached the accuracy, and the last one.
+        looks: In their order; the last one is the first that has reached the accuracy, if any has.
         steps_per_second: Of each worker, by name.
         server: The server's summary.
     """
@@ -67,21 +67,29 @@ class Seen:
 
 
 def train_and_look(
-    configuration: Configuration, step_seconds: Mapping[str, float], seconds: float, look_every: float, accuracy: float
+    configuration: Configuration,
+    step_seconds: Mapping[str, float],
+    accuracy: float,
+    limit: float,
+    look_every: float,
+    say: Callable[[float | None, str], None],
 ) -> Seen:
-    """Train for some seconds, then evaluate what was seen.
+    """Train until the server's weights have reached an accuracy.
 
     Args:
         configuration: One server, and workers without end.
-        step_seconds: How long a step of each worker takes, by name.
-        seconds: Of training.
+        step_seconds: How long a step of each worker takes at least, by name.
+        accuracy: What is to be reached, on the test set.
+        limit: Seconds of training after which they have not.
         look_every: Seconds between two looks.
-        accuracy: What is to be reached.
+        say: Told how far it is, see `Desk.say`.
 
     Raises:
         ProcessDied: A node has ended, or nobody trains.
     """
-    # Here, since it loads TensorFlow.
+    say(None, "starting")
+    # What TensorFlow must find before it is loaded.
+    os.environ.update(trainer_environment(threads=0))
     from experiments.lockstep import LocalModel
     from p2pdl.node.training_run import preparation_settings
     from p2pdl.training.preparation import Preparation
@@ -89,18 +97,22 @@ def train_and_look(
     model = LocalModel(Preparation(preparation_settings(configuration, configuration.founders[0])))
     server = configuration.servers[0].name
     folders = {name: run_folder(configuration) / name for name in (server, *configuration.founders)}
+
+    def test(vector: Float32Vector) -> float:
+        return model.test(vector, configuration.metrics.evaluation_samples).accuracy
+
+    # The first evaluation compiles, which would take the processors from the workers.
+    test(model.reset())
     with contextlib.ExitStack() as stack:
         processes = {name: stack.enter_context(_node(configuration, name, step_seconds.get(name))) for name in folders}
         observer = stack.enter_context(contextlib.closing(_Observer(configuration, model.spec)))
-        pulled = _watch(processes, observer, configuration, seconds, look_every)
+        found = _watch(processes, observer, configuration, test, accuracy, limit, look_every, say)
+        # All at once: they end side by side.
+        for process in processes.values():
+            process.terminate()
     lines = {name: read_lines(folders[name] / "metrics.jsonl") for name in step_seconds}
     began = min(_began(of) for of in lines.values())
-    looks: list[Look] = []
-    for number, (moment, version, vector) in enumerate(pulled):
-        is_last = number == len(pulled) - 1
-        if is_last or not any(look.accuracy >= accuracy for look in looks):
-            tested = model.test(vector, configuration.metrics.evaluation_samples)
-            looks.append(Look(moment - began, version, tested.accuracy))
+    looks = [Look(moment - began, version, reached) for moment, version, reached in found]
     rates = {name: of[-1]["step"] / of[-1]["seconds"] for name, of in lines.items()}
     return Seen(looks, rates, json.loads((folders[server] / "summary.json").read_text()))
 
@@ -117,12 +129,12 @@ class _Observer:
         self._inbox = Inbox(spec)
 
     def pull(self) -> tuple[float, int, Float32Vector] | None:
-        """The moment in seconds since 1970, the version, and a copy of the weights; None while they cannot be had."""
+        """The moment in seconds since 1970, the version, and the weights; None while they cannot be had."""
         self._inbox.expect(None)
         outcome = self._requester.pull(self._server, self._address, self._spec, PULL, self._inbox.accept)
         if outcome.error is not None or outcome.snapshot is None:
             return None
-        return time.time(), outcome.snapshot.version, self._inbox.vector.copy()
+        return time.time(), outcome.snapshot.version, self._inbox.vector
 
     def close(self) -> None:
         """Drop the connection."""
@@ -164,11 +176,18 @@ def _watch(
     processes: Mapping[str, subprocess.Popen[bytes]],
     observer: _Observer,
     configuration: Configuration,
-    seconds: float,
+    test: Callable[[Float32Vector], float],
+    accuracy: float,
+    limit: float,
     look_every: float,
-) -> list[tuple[float, int, Float32Vector]]:
-    """Pull now and then until the workers have trained for some seconds."""
-    pulled: list[tuple[float, int, Float32Vector]] = []
+    say: Callable[[float | None, str], None],
+) -> list[tuple[float, int, float]]:
+    """Pull now and then until the weights are as good as they are to be, or the time is over.
+
+    Returns:
+        Seconds since 1970, version and accuracy of each look.
+    """
+    found: list[tuple[float, int, float]] = []
     give_up_at = time.monotonic() + START_SECONDS
     while True:
         for name, process in processes.items():
@@ -176,15 +195,18 @@ def _watch(
                 last = _output(configuration, name).read_text(errors="replace")[-2000:]
                 raise ProcessDied(f"{name} has ended too early ({how_it_ended(code)}); it said:\n{last}")
         next_look = time.monotonic() + look_every
-        found = observer.pull()
+        pulled = observer.pull()
         # Version 1 are the weights to begin with.
-        if found is not None and found[1] > 1:
-            pulled.append(found)
-            if found[0] - pulled[0][0] >= seconds:
-                return pulled
-        elif not pulled and time.monotonic() > give_up_at:
-            last = {name: _output(configuration, name).read_text(errors="replace")[-500:] for name in processes}
-            raise ProcessDied(f"nobody has trained within {START_SECONDS:g} s; the nodes said:\n{last}")
+        if pulled is not None and pulled[1] > 1:
+            moment, version, vector = pulled
+            found.append((moment, version, test(vector)))
+            passed = moment - found[0][0]
+            say(min(1.0, passed / limit), f"{passed:.0f} s, accuracy {found[-1][2]:.4f}")
+            if found[-1][2] >= accuracy or passed >= limit:
+                return found
+        elif not found and time.monotonic() > give_up_at:
+            said = {name: _output(configuration, name).read_text(errors="replace")[-500:] for name in processes}
+            raise ProcessDied(f"nobody has trained within {START_SECONDS:g} s; the nodes said:\n{said}")
         time.sleep(max(0.0, next_look - time.monotonic()))
 
 
@@ -199,5 +221,5 @@ def _began(lines: list[dict[str, Any]]) -> float:
         ProcessDied: It has written no line.
     """
     if not lines:
-        raise ProcessDied("a worker has written no line of metrics.jsonl", "train for longer, with --seconds")
+        raise ProcessDied("a worker has written no line of metrics.jsonl", "let it train for longer")
     return float(lines[0]["time"] - lines[0]["seconds"])
