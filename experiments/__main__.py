@@ -16,7 +16,11 @@ from experiments.tables import output
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, P2pdlError
 from p2pdl.report.findings import Findings
 
-NAMES = (*("cui_speed", "parameter_servers", "adacomp_ingress", "esgd_tables", "adsp_straggler"),)
+NAMES = (
+    *("race", "cui_speed", "bandwidth_sweep", "cui_accuracy", "parameter_servers"),
+    *("ablation_masks", "ablation_exchange", "ablation_codecs", "ablation_nodes"),
+    *("adacomp_ingress", "esgd_tables", "adsp_straggler", "tsai_ranges", "tsai_updates", "tsai_window"),
+)
 """The experiments, in the order in which they are run; each is a module of that name."""
 
 RESULTS = Path("runs") / "experiments"

@@ -1,0 +1,73 @@
+"""Runs in lock-step as cases: against plain training of one node, and twice the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from experiments.harness.lockstep_run import LockstepRun, lockstep_case, train
+from p2pdl.config import load
+from p2pdl.node.training_run import preparation_settings
+from p2pdl.training.evaluate import evaluate
+from p2pdl.training.preparation import Preparation
+
+TINY: dict[str, Any] = {"model": {"name": "mlp", "width": 0.125}, "train": {"steps": 9, "batch_size": 16}}
+
+
+class Desk:
+    """Takes what is said of how far a case is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shares: list[float | None] = []
+
+    def say(self, share: float | None, text: str) -> None:
+        self.shares.append(share)
+
+    def note(self, **facts: object) -> None:
+        raise AssertionError("there is nothing to note")
+
+
+def run(folder: Path, nodes: int, **sections: Any) -> dict[str, Any]:
+    return train(Desk(folder), LockstepRun({**TINY, **sections}, "digits", nodes, look_every=4, samples=200))
+
+
+def test_one_machine_is_plain_training(tmp_path: Path) -> None:
+    found = run(tmp_path, 1, strategy="single")
+    parts = Preparation(preparation_settings(load(tmp_path / "peers.yaml", ()), "node1"))
+    for step in range(9):
+        inputs, labels = parts.batches.batch(step)
+        parts.step(tf.constant(inputs), tf.constant(labels))
+    plain = evaluate(parts.model, *parts.test_set, parts.loss, 200)
+    assert found["accuracy"] == pytest.approx(plain.accuracy) and found["nodes"] == [plain.accuracy]
+    assert found["looks"]["step"] == [4, 8, 9] and found["looks"]["loss"][-1] == pytest.approx(plain.loss, rel=1e-4)
+    assert found["nbytes"] == 0 and found["kept"] == pytest.approx(parts.density())
+
+
+def test_nodes_that_never_exchange_are_where_their_own_data_takes_them(tmp_path: Path) -> None:
+    found = run(tmp_path, 3, strategy="single", compress={"mask": "none"})
+    assert len(found["nodes"]) == 3 and found["accuracy"] == pytest.approx(sorted(found["nodes"])[1])
+    assert found["kept"] is None and found["looks"]["distance"][-1] > 0
+
+
+def test_a_run_can_be_repeated_and_a_codec_changes_its_bytes_only(tmp_path: Path) -> None:
+    once = run(tmp_path, 2)
+    assert run(tmp_path, 2) == once
+    few = run(tmp_path, 2, compress={"codec": "int8"})
+    assert 0.2 < few["nbytes"] / once["nbytes"] < 0.5
+    assert few["steps"] == once["steps"] == 9 and len(once["nodes"]) == 2
+    together, apart = once["looks"]["distance"][-1], run(tmp_path, 2, strategy="single")["looks"]["distance"][-1]
+    assert together < apart
+
+
+def test_a_case_is_what_decides_it_and_says_how_far_it_is(tmp_path: Path) -> None:
+    job = LockstepRun(TINY, "digits", 2, look_every=5, samples=100)
+    case = lockstep_case("tiny", "Tiny", job, 0.1)
+    assert json.loads(json.dumps(case.settings))["sections"] == TINY and not case.needs()
+    desk = Desk(tmp_path)
+    case.work(desk)
+    assert desk.shares == [0.0, 5 / 9, 1.0]

@@ -1,0 +1,96 @@
+"""What is concluded of a race: its verdict, its table and its charts, against numbers by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.harness.experiment import Figures, Size
+from experiments.race import EXPERIMENT, LONGER, STEPS, SYSTEMS, cases, conclude
+
+NOTHING = "-"
+
+
+def figures(accuracy: float, own: list[float], pace: float, server: bool) -> Figures:
+    """Two nodes that evaluate each `pace` seconds, and have received 1 MB more each time."""
+    moments = range(len(own))
+    curve = {
+        "seconds": [pace * n for n in moments],
+        "evaluation_seconds": [0.0 for _ in moments],
+        "test_accuracy": own,
+        "bytes_received": [1e6 * n for n in moments],
+    }
+    node: dict[str, Any] = {"summary": {"steps": 300}, "curve": curve}
+    nodes = {"node1": node, "node2": node}
+    return {"accuracy": accuracy, "nodes": nodes | ({"server1": {"summary": {}, "curve": {}}} if server else {})}
+
+
+RESULTS = {
+    "gossip-all-100": figures(0.97, [0.1, 0.9, 0.95, 0.96], 2.0, server=False),
+    "asp-all-100": figures(0.95, [0.1, 0.5, 0.9, 0.95], 10.0, server=True),
+    "esgd-all-100": figures(0.9, [0.1, 0.5, 0.85, 0.9], 8.0, server=True),
+    "gossip-free": figures(0.97, [0.1, 0.5, 0.95, 0.96], 1.0, server=False),
+    "asp-free": figures(0.96, [0.1, 0.5, 0.9, 0.95], 1.0, server=True),
+}
+
+
+def test_the_promise_is_the_share_of_the_fastest_servers_time() -> None:
+    found = conclude(Size.SMALL, RESULTS)
+    [promise] = found.promises
+    assert (promise.wanted, promise.found, promise.holds) == ("<= 0.5", f"{4 / 30:.4g}", True)
+    assert "asp (cui-ps)) ends with 0.9500 after 30 s and 6 MB" in found.sentence
+    # Of 24 s of esgd it takes 2 s, of 30 s of asp 4 s.
+    assert "after 4.00 s and 2 MB" in found.sentence and "at most 0.13 of its time" in found.sentence
+
+
+def test_gossip_that_never_comes_to_the_target_breaks_the_promise() -> None:
+    slow = RESULTS | {"gossip-all-100": figures(0.97, [0.1, 0.9, 0.94], 2.0, server=False)}
+    found = conclude(Size.SMALL, slow)
+    assert found.promises[0].holds is False and "never" in found.promises[0].found
+    assert found.sentence.endswith("gossip's nodes never come to it.")
+
+
+@pytest.mark.parametrize("missing", ["gossip-all-100", "asp-all-100"])
+def test_nothing_is_promised_while_either_side_is_missing(missing: str) -> None:
+    left = {name: found for name, found in RESULTS.items() if name not in (missing, "esgd-all-100")}
+    found = conclude(Size.SMALL, left)
+    assert found.promises[0].holds is None and "yet" in found.sentence
+
+
+def test_each_kind_of_links_has_a_target_of_its_own() -> None:
+    found = conclude(Size.SMALL, RESULTS)
+    rows = {(row[0], row[1]): row for row in found.tables[0].rows}
+    heads = found.tables[0].heads
+    time, moved, share = (heads.index(name) for name in heads if name.startswith(("s to", "MB of", "gossip's")))
+    gossip = rows["gossip, codec auto", "no limit"]
+    assert (gossip[time], gossip[moved]) == ("3.0", "3.0")
+    # Its last own accuracy is 0.95, and the server's weights have 0.96 at that moment.
+    assert (rows["asp (cui-ps)", "no limit"][time], rows["asp (cui-ps)", "no limit"][moved]) == ("3.0", "6.0")
+    assert rows["esgd, drop 75 %", "all at 100 Mbit/s"][time] == NOTHING
+    assert rows["esgd, drop 75 %", "all at 100 Mbit/s"][share] == f"{2 / 24:.3f}"
+
+
+def test_charts_have_all_systems_and_the_first_one_is_over_time() -> None:
+    time, moved, ends = conclude(Size.SMALL, RESULTS).charts
+    assert (time.name, time.level, len(time.series)) == ("race-time", 0.95, 3)
+    # From an accuracy of 0.8 on.
+    assert (time.series[1].x, time.series[1].y) == ([20.0, 30.0], [0.9, 0.95])
+    assert moved.log_x and (moved.series[1].x, moved.series[1].y) == ([4.0, 6.0], [0.9, 0.95])
+    assert ends.groups == [
+        *("asp (cui-ps), all at 100 Mbit/s", "esgd, drop 75 %, all at 100 Mbit/s"),
+        "asp (cui-ps), no limit",
+    ]
+    assert [bars.values for bars in ends.series] == [[30.0, 24.0, 3.0], [4.0, 2.0, 3.0]]
+
+
+def test_all_do_the_same_but_for_their_own_settings() -> None:
+    small = {case.name: case.settings for case in cases(Size.SMALL)}
+    assert len(small) == 2 * len(SYSTEMS) and EXPERIMENT.minutes(Size.SMALL) <= 20
+    for name, settings in small.items():
+        train = settings["sections"]["train"]
+        assert train["steps"] == STEPS[Size.SMALL] * (LONGER if name.startswith("gossip") else 1)
+        assert train["batch_size"] == 64 and settings["links"] == ({"all": 100.0} if "100" in name else {})
+    assert small["adacomp-free"]["sections"]["train"]["optimizer"]["arguments"] == {}
+    limited = {case.name: case.settings["links"] for case in cases(Size.PAPER) if case.name.endswith("300")}
+    assert limited["gossip-one-300"] == {"node1": 300.0} and limited["asp-one-300"] == {"server1": 300.0}
