@@ -22,7 +22,7 @@ import numpy as np
 from experiments.harness.cluster import Cluster, cluster_case
 from experiments.harness.experiment import Case, Conclusion, Figures, Results, Size, experiment
 from experiments.harness.promises import at_least, at_most, ratio
-from experiments.harness.variants import Variants, case_name, from_to, signed
+from experiments.harness.variants import Variants, case_name, error, from_to, signed
 from p2pdl.report.findings import BarChart, Bars, Chart, FoundTable, Promise
 from p2pdl.report.words import decimals, megabytes, milliseconds
 from p2pdl.types import JsonObject
@@ -119,7 +119,7 @@ def conclude(size: Size, results: Results) -> Conclusion:
     charts: list[Chart] = []
     if results:
         tables = [_table(size, variants)]
-        charts = [_accuracies(size, variants), _times(size, variants)]
+        charts = [_errors(size, variants), _times(size, variants)]
     decided = [] if size == Size.SMOKE else _promises(variants)
     return Conclusion(_sentence(variants), decided, tables, charts, NOTES)
 
@@ -187,17 +187,18 @@ def _table(size: Size, variants: Variants) -> FoundTable:
     return FoundTable("One setting at a time; waiting, merges and bytes are of a node", heads, rows)
 
 
-def _accuracies(size: Size, variants: Variants) -> BarChart:
+def _errors(size: Size, variants: Variants) -> BarChart:
     names = CHOSEN[size]
+    own = [variants.mean(name, lambda one: float(np.mean(_own(one)))) for name in names]
     return BarChart(
-        "accuracy",
-        "Test accuracy, one setting at a time",
-        "Four nodes with a quarter of the data each, after the same number of steps.",
-        "test accuracy",
+        "error",
+        "Test error, one setting at a time",
+        "Four nodes with a quarter of the data each, after the same number of steps. Less is better.",
+        "test error, %",
         [VARIANTS[name].title for name in names],
         [
-            Bars("consensus", [variants.mean(name) for name in names]),
-            Bars("mean of the nodes", [variants.mean(name, lambda one: float(np.mean(_own(one)))) for name in names]),
+            Bars("consensus", [error(variants.mean(name)) for name in names]),
+            Bars("mean of the nodes", [error(accuracy) for accuracy in own]),
         ],
     )
 

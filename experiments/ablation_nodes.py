@@ -20,7 +20,7 @@ import numpy as np
 from experiments.harness.experiment import Case, Conclusion, Figures, Results, Size, experiment
 from experiments.harness.lockstep_run import ALONE, LockstepRun, lockstep_case
 from experiments.harness.promises import at_least, at_most
-from experiments.harness.variants import Variants, case_name, from_to, signed
+from experiments.harness.variants import Variants, accuracy, case_name, error, from_to, signed
 from p2pdl.report.findings import BarChart, Bars, Chart, FoundTable, LineChart, Promise, Series
 from p2pdl.report.words import decimals, megabytes
 from p2pdl.types import JsonObject
@@ -134,7 +134,7 @@ def _table(size: Size, variants: Variants) -> FoundTable:
         found = variants.done(name)
         if not found:
             continue
-        own = [accuracy for one in found for accuracy in one["nodes"]]
+        own = [value for one in found for value in one["nodes"]]
         together = how == "together"
         rows.append(
             [
@@ -175,22 +175,22 @@ def _bars(size: Size, variants: Variants) -> BarChart:
     names = [(nodes, parts) for parts in PARTS for nodes in NODES[size]]
 
     def values(strategy: str, what: str) -> list[float | None]:
-        if what == "consensus":
-            return [variants.mean(_name(nodes, parts, strategy)) for nodes, parts in names]
-        return [variants.mean(_name(nodes, parts, strategy), _worst) for nodes, parts in names]
+        read = accuracy if what == "consensus" else _worst
+        return [error(variants.mean(_name(nodes, parts, strategy), read)) for nodes, parts in names]
 
     return BarChart(
         "worst",
         "The consensus, and the worst node",
-        "What a user of the worst-placed node has, with and without the others.",
-        "test accuracy",
+        "What the worst-placed node has, with and without the others; the line is one machine. Less is better.",
+        "test error, %",
         groups,
         [
             Bars("consensus", values("gossip", "consensus")),
             Bars("worst node before the final merge", values("gossip", "worst")),
             Bars("worst node that never exchanges", values(ALONE, "worst")),
         ],
-        level=variants.mean(ONE),
+        log=True,
+        level=error(variants.mean(ONE)),
     )
 
 

@@ -29,17 +29,18 @@ ONE, ALL = "one", "all"
 PLACES = {ONE: "one link", ALL: "all links"}
 """Which links are limited: the server's, or the first node's, or everybody's."""
 
-RATES = {
-    Size.SMOKE: (100.0,),
-    Size.SMALL: (50.0, 100.0, 300.0, 1000.0),
-    Size.PAPER: (50.0, 100.0, 300.0, 1000.0),
+EVERY = (50.0, 100.0, 300.0, 1000.0)
+RATES: dict[Size, dict[str, tuple[float, ...]]] = {
+    Size.SMOKE: {ONE: (100.0,), ALL: ()},
+    Size.SMALL: {ONE: EVERY, ALL: (50.0, 300.0)},
+    Size.PAPER: {ONE: EVERY, ALL: EVERY},
 }
 """Mbit/s; besides there is no limit."""
 
 THEIRS: dict[Size, list[tuple[str, float | None]]] = {
     Size.SMOKE: [],
     Size.SMALL: [(ONE, 300.0)],
-    Size.PAPER: [(ONE, None), *((place, rate) for place in PLACES for rate in RATES[Size.PAPER])],
+    Size.PAPER: [(ONE, None), *((place, rate) for place in PLACES for rate in EVERY)],
 }
 """Where TensorFlow's server is measured."""
 
@@ -59,7 +60,7 @@ STEPS_OF_SERVERS = {50.0: 0.25, 100.0: 0.4, 300.0: 0.8}
 
 MINUTES = {
     Size.SMOKE: {"gossip": 0.2, "asp": 0.2},
-    Size.SMALL: {"gossip": 0.8, "asp": 1.0, "tensorflow": 1.5},
+    Size.SMALL: {"gossip": 0.9, "asp": 1.2, "tensorflow": 2.0},
     Size.PAPER: {"gossip": 12.0, "asp": 25.0, "tensorflow": 40.0},
 }
 NOTES = [
@@ -71,8 +72,8 @@ NOTES = [
 def cases(size: Size) -> Sequence[Case]:
     found = []
     for system in ("gossip", "asp"):
-        for place in PLACES if size != Size.SMOKE else (ONE,):
-            found += [_ours(size, system, place, rate) for rate in RATES[size]]
+        for place, rates in RATES[size].items():
+            found += [_ours(size, system, place, rate) for rate in rates]
         if size != Size.SMOKE:
             found.append(_ours(size, system, ONE, None))
     return [*found, *(_theirs(size, place, rate) for place, rate in THEIRS[size])]
@@ -141,38 +142,32 @@ def conclude(size: Size, results: Results) -> Conclusion:
 
     free = of("gossip", ONE, None)
     grown = {place: ratio(of("gossip", place, SLOWEST), free) for place in PLACES}
-    over = {
-        (place, rate): ratio(of("asp", place, rate), of("gossip", place, rate))
-        for place in PLACES
-        for rate in RATES[size]
-    }
+    over = {rate: ratio(of("asp", ONE, rate), of("gossip", ONE, rate)) for rate in RATES[size][ONE]}
     theirs = ratio(of("tensorflow", ONE, PUBLISHED), of("gossip", ONE, PUBLISHED))
     promises = [
         *(
             at_most(f"gossip, {PLACES[place]} at {SLOWEST:g} Mbit/s / no limit, median", 1.05, grown[place])
             for place in PLACES
         ),
-        at_least(f"asp / gossip, one link at {PUBLISHED:g} Mbit/s, median", 1.06, over.get((ONE, PUBLISHED))),
+        at_least(f"asp / gossip, one link at {PUBLISHED:g} Mbit/s, median", 1.06, over.get(PUBLISHED)),
         at_least(
             f"asp / gossip, one link: at {SLOWEST:g} Mbit/s over that at {PUBLISHED:g}",
             1.0,
-            ratio(over.get((ONE, SLOWEST)), over.get((ONE, PUBLISHED))),
+            ratio(over.get(SLOWEST), over.get(PUBLISHED)),
         ),
         at_least(f"TensorFlow's server / gossip, one link at {PUBLISHED:g} Mbit/s, median", 1.06, theirs),
     ]
     # A small model says nothing of the claim.
     decided = [] if size == Size.SMOKE else promises
     charts = [chart for figure in ("median", "p90") if (chart := _chart(size, results, figure)).series]
-    return Conclusion(_sentence(size, grown[ONE], over), decided, [_table(size, results)], charts, NOTES)
+    return Conclusion(_sentence(grown[ONE], over), decided, [_table(size, results)], charts, NOTES)
 
 
-def _sentence(size: Size, grown: float | None, over: dict[tuple[str, float], float | None]) -> str:
+def _sentence(grown: float | None, over: dict[float, float | None]) -> str:
     parts = []
     if grown is not None:
         parts.append(f"with one link at {SLOWEST:g} Mbit/s a batch of gossip takes {grown:.2f} of one without a limit")
-    times = [
-        f"{significant(found)} at {rate:g}" for rate in RATES[size] if (found := over.get((ONE, rate))) is not None
-    ]
+    times = [f"{significant(found)} at {rate:g}" for rate, found in over.items() if found is not None]
     if times:
         parts.append(
             "where the one link is its server's, a batch of the asynchronous server takes so many times as long as one "
@@ -186,7 +181,8 @@ def _table(size: Size, results: Results) -> FoundTable:
     heads = ["system", "limited", "Mbit/s", "s/batch median", "p90", "batches", "of gossip's median"]
     rows = []
     for system in SYSTEMS:
-        for place, rate in [(ONE, None), *((place, rate) for place in PLACES for rate in RATES[size])]:
+        limited = [(place, rate) for place, rates in RATES[size].items() for rate in rates]
+        for place, rate in [(ONE, None), *limited]:
             found = results.get(_name(system, place, rate))
             if found is None:
                 continue
@@ -211,7 +207,7 @@ def _chart(size: Size, results: Results, figure: str) -> LineChart:
     for system in SYSTEMS:
         for place in PLACES:
             points = []
-            for rate in (*RATES[size], None):
+            for rate in (*RATES[size][place], None):
                 found = results.get(_name(system, place, rate))
                 if found is not None and found["step"][figure] is not None:
                     points.append((rate or NO_LIMIT, found["step"][figure]))

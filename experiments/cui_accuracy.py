@@ -9,8 +9,8 @@ the four nodes' own models and no consensus.
 
 The optimizer is SGD with momentum 0.9, and the mean threshold masks gossip's gradients, as in the paper. Each of four
 nodes or workers does a quarter of the iterations on its quarter of the data; one machine does all of them on all data.
-The final loss is that of the last training batches, about twenty; the training accuracy is measured at the end, on as
-many samples as there are test samples, of those that the node itself has trained on.
+The final loss is that of the last training batches, about twenty. The training accuracy is measured at the end, on some
+thousands of those samples that the node itself has trained on.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ ITERATIONS = {Size.SMOKE: 80, Size.SMALL: 4000, Size.PAPER: 40_000}
 MODEL = {Size.SMOKE: ("mlp", 0.1), Size.SMALL: ("vgg19", 0.25), Size.PAPER: ("vgg19", 1.0)}
 DATA = {Size.SMOKE: "digits", Size.SMALL: "cifar10", Size.PAPER: "cifar10"}
 BATCH = 32
-LEARNING_RATE = 0.01
+LEARNING_RATE = 0.003
+"""One machine is at 0.50 after 1200 iterations of the small size with it, at 0.38 with 0.01, at 0.14 with 0.05."""
+
+EVALUATION_SAMPLES = {Size.SMOKE: 300, Size.SMALL: 5000, Size.PAPER: 10_000}
 MINUTES = {Size.SMOKE: 0.2, Size.SMALL: 6.5, Size.PAPER: 480.0}
 
 CASES = {
-    "gossip": "gossip, four nodes",
-    "asp": "an asynchronous server (asp), four workers",
-    "single": "one machine, all samples",
+    "gossip": "gossip",
+    "asp": "an asynchronous server (asp)",
+    "single": "one machine with all samples",
 }
 POINTS = " points"
 
@@ -100,6 +103,7 @@ def _case(size: Size, name: str) -> Case:
             "batch_size": BATCH,
             "optimizer": {"name": "sgd", "learning_rate": LEARNING_RATE, "arguments": {"momentum": 0.9}},
         },
+        "metrics": {"evaluation_samples": EVALUATION_SAMPLES[size]},
     }
     cluster = Cluster(sections, DATA[size], nodes=nodes, servers=1 if name == "asp" else 0)
     return cluster_case(name, CASES[name], cluster, MINUTES[size])

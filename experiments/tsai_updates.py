@@ -23,7 +23,7 @@ import numpy as np
 from experiments.harness.experiment import Case, Conclusion, Figures, Results, Size, experiment
 from experiments.harness.promises import at_least, at_most, ratio
 from experiments.harness.uneven_workers import UnevenRun, uneven_case
-from experiments.harness.variants import signed
+from experiments.harness.variants import error, signed
 from p2pdl.report.findings import BarChart, Bars, Chart, FoundTable, LineChart, Promise, Series
 from p2pdl.report.words import count, decimals
 
@@ -203,12 +203,12 @@ def _bars(size: Size, runs: Runs) -> BarChart:
     groups = [(policy, slower) for policy in CHOSEN[size] for slower in SLOWER[size]]
     return BarChart(
         "rules",
-        "Test accuracy by update rule, with and without a straggler",
-        "After as many samples of all workers, the mean of the last looks.",
-        "test accuracy of the server's weights",
+        "Test error by update rule, with and without a straggler",
+        "The server's weights after as many samples of all workers, the mean of the last looks. Less is better.",
+        "test error, %",
         [f"{POLICIES[policy]}, {_speed(slower)}" for policy, slower in groups],
         [
-            Bars(title, [runs.accuracy(rule, policy, slower) for policy, slower in groups])
+            Bars(title, [error(runs.accuracy(rule, policy, slower)) for policy, slower in groups])
             for rule, (title, _) in RULES.items()
         ],
     )
@@ -222,15 +222,18 @@ def _curves(size: Size, runs: Runs, over: str) -> LineChart:
         for rule, (title, _) in RULES.items():
             found = runs.found(rule, policy, slower)
             if found is not None:
-                series.append(Series(f"{title}, {POLICIES[policy]}", found["looks"][over], found["looks"]["accuracy"]))
+                looks = found["looks"]
+                errors = [error(accuracy) for accuracy in looks["accuracy"]]
+                series.append(Series(f"{title}, {POLICIES[policy]}", looks[over], errors))
     return LineChart(
-        f"accuracy-by-{over}",
-        f"Accuracy over {over}, {_speed(slower)}",
-        "All make the same number of pushes.",
+        f"error-by-{over}",
+        f"Test error over {over}, {_speed(slower)}",
+        "The server's weights; all make the same number of pushes.",
         "steps of a quick worker" if over == "time" else "samples of all workers",
-        "test accuracy of the server's weights",
+        "test error, %",
         series,
         log_x=over == "time",
+        log_y=True,
     )
 
 

@@ -84,7 +84,7 @@ def train(desk: Desk, cluster: Cluster) -> Figures:
     names = cluster.names
     with contextlib.ExitStack() as stack:
         hosts = stack.enter_context(Hosts(names, cluster.links))
-        desk.note(**hosts.facts(desk.say))
+        desk.note(**hosts.facts(desk.say, measured=not desk.is_smoke))
         file = _write_configuration(desk.folder, cluster, hosts)
         configuration = load(file, ())
         folders = {name: run_folder(configuration) / name for name in names}

@@ -34,9 +34,11 @@ class Desk(Protocol):
 
     Attributes:
         folder: Empty at first; what is left in it is kept beside the case's figures.
+        is_smoke: True where nothing is to be decided: what only makes figures surer is left out.
     """
 
     folder: Path
+    is_smoke: bool
 
     def say(self, share: float | None, text: str) -> None:
         """Tell how far the case is.

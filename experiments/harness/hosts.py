@@ -55,29 +55,32 @@ class Hosts:
         if self._lab is not None:
             self._lab.__exit__(kind, error, trace)
 
-    def facts(self, say: Callable[[float | None, str], None]) -> JsonObject:
+    def facts(self, say: Callable[[float | None, str], None], measured: bool) -> JsonObject:
         """What the links are made of and what they really give; one host of each rate is measured.
 
         Args:
             say: Told what is going on.
+            measured: False to leave the measurements out, each of which takes some seconds.
         """
         if self._lab is None:
             return {"link": "loopback"}
         found: JsonObject = {"link": self._lab.link}
         if self._reason:
             found["link_reason"] = self._reason
-        measured = {}
+        if not measured:
+            return found
+        rates = {}
         for rate in sorted(set(self._rates.values())):
             name = next(name for name in self._names if self._rates.get(name) == rate)
             other = next(other for other in self._names if other != name)
             say(None, f"measuring the link of {name}")
             given = measure(self._lab, self._names.index(name), rate, self._names.index(other), self._rates.get(other))
-            measured[f"{rate:g}"] = {
+            rates[f"{rate:g}"] = {
                 "out": round(given.out_mbit, 2),
                 "in": round(given.in_mbit, 2),
                 "is_near": given.is_near(rate),
             }
-        return {**found, "mbit_measured": measured}
+        return {**found, "mbit_measured": rates}
 
     def address(self, name: str) -> str:
         """`host:port` at which others reach what the host offers."""

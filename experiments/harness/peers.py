@@ -89,7 +89,7 @@ def train(desk: Desk, peer: Peer) -> Figures:
         seed=peer.seed,
     )
     with Hosts(clusters.host_names(peer.strategy, peer.workers), peer.links) as hosts:
-        desk.note(**hosts.facts(desk.say))
+        desk.note(**hosts.facts(desk.say, measured=not desk.is_smoke))
         said_at = time.monotonic()
 
         def say() -> None:

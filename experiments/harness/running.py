@@ -27,11 +27,13 @@ class Workplace:
 
     Attributes:
         folder: See `Desk`.
+        is_smoke: See `Desk`.
         bar: Shows how far the case is.
         facts: What `note` was told.
     """
 
     folder: Path
+    is_smoke: bool
     bar: ProgressBar
     facts: JsonObject = field(default_factory=dict)
 
@@ -74,7 +76,7 @@ def run(experiments: Sequence[Experiment], size: Size, root: Path, again: bool =
                     if kept is not None and not kept.error and not again:
                         bar.skip()
                         continue
-                    done = _do(one, case, records, bar)
+                    done = _do(one, case, size, records, bar)
                     records.write(case, done)
                     records.conclude(cases)
             finally:
@@ -83,10 +85,10 @@ def run(experiments: Sequence[Experiment], size: Size, root: Path, again: bool =
     return [records.conclude(cases) for _, records, cases in work]
 
 
-def _do(one: Experiment, case: Case, records: Records, bar: ProgressBar) -> Done:
+def _do(one: Experiment, case: Case, size: Size, records: Records, bar: ProgressBar) -> Done:
     """Do one case; what a user can mend becomes part of the record."""
     title = f"{one.name}, {case.title}"
-    desk = Workplace(records.desk_folder(case), bar)
+    desk = Workplace(records.desk_folder(case), size == Size.SMOKE, bar)
     # Before the case itself makes the machine busy.
     surroundings = environment()
     started = time.monotonic()

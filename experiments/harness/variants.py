@@ -65,6 +65,11 @@ def case_name(variant: str, seed: int) -> str:
     return f"{variant}-seed{seed}"
 
 
+def error(accuracy: float | None) -> float | None:
+    """Percent that are wrong: what tells good accuracies apart in a picture."""
+    return None if accuracy is None else 100.0 * (1.0 - accuracy)
+
+
 def signed(points: float | None) -> str:
     """Points with their sign, two decimals."""
     return "-" if points is None else f"{points:+.2f}"

@@ -76,7 +76,7 @@ def test_a_run_without_steps_side_by_side_is_no_point() -> None:
 
 def test_which_link_is_limited_and_how_many_cases_there_are() -> None:
     links = {case.name: case.settings["links"] for case in EXPERIMENT.cases(Size.SMALL)}
-    assert len(links) == 19 and EXPERIMENT.minutes(Size.SMALL) <= 20
+    assert len(links) == 15 and EXPERIMENT.minutes(Size.SMALL) <= 20
     assert links["gossip-one-50"] == {"node1": 50.0} and links["asp-one-50"] == {"server1": 50.0}
-    assert links["asp-all-1000"] == {"all": 1000.0} and links["gossip-free"] == {}
+    assert links["asp-all-300"] == {"all": 300.0} and links["gossip-free"] == {}
     assert links["tensorflow-one-300"] == {"ps0": 300.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.harness.variants import Variants, case_name, from_to, signed
+from experiments.harness.variants import Variants, case_name, error, from_to, signed
 
 
 def test_points_are_compared_seed_by_seed_where_both_are_done() -> None:
@@ -30,5 +30,6 @@ def test_what_is_missing_is_not_known() -> None:
 
 
 def test_numbers_in_words() -> None:
+    assert error(0.975) == pytest.approx(2.5) and error(None) is None
     assert (signed(-0.456), signed(None)) == ("-0.46", "-")
     assert (from_to([0.9, None, 0.85]), from_to([0.9]), from_to([])) == ("0.8500 to 0.9000", "0.9000", "-")
