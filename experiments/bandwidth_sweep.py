@@ -60,7 +60,7 @@ STEPS_OF_SERVERS = {50.0: 0.25, 100.0: 0.4, 300.0: 0.8}
 
 MINUTES = {
     Size.SMOKE: {"gossip": 0.2, "asp": 0.2},
-    Size.SMALL: {"gossip": 0.9, "asp": 1.2, "tensorflow": 2.0},
+    Size.SMALL: {"gossip": 0.8, "asp": 1.1, "tensorflow": 2.0},
     Size.PAPER: {"gossip": 12.0, "asp": 25.0, "tensorflow": 40.0},
 }
 NOTES = [

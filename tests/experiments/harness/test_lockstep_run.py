@@ -22,7 +22,7 @@ class Desk:
     """Takes what is said of how far a case is."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.is_smoke = folder, True
         self.shares: list[float | None] = []
 
     def say(self, share: float | None, text: str) -> None:

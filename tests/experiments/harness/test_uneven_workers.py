@@ -74,7 +74,7 @@ def test_policies_that_collect_are_refused() -> None:
 
 def test_figures_are_those_of_the_run_and_the_same_again(tmp_path: Path) -> None:
     class Desk:
-        folder = tmp_path
+        folder, is_smoke = tmp_path, True
 
         def say(self, share: float | None, text: str) -> None: ...
 
