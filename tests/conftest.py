@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,8 +16,6 @@ from tests.stores import open_stores
 
 settings.register_profile("p2pdl", deadline=None)
 settings.load_profile("p2pdl")
-
-TESTS = Path(__file__).parent
 
 GRACE_SECONDS = 3.0
 
@@ -32,19 +29,9 @@ REQUIREMENTS: dict[str, tuple[Callable[[], bool], str]] = {
 """Marks of tests that need something: whether it is there, and what to say where it is not."""
 
 
-ONE_AFTER_ANOTHER = {
-    *("cli", "docs", "experiments", "faults", "node", "puller", "server", "tools", "transport"),
-    *("test_cluster_digits.py", "test_mnist_cluster.py"),
-}
-"""Folders and files whose tests start processes and wait for them: they would keep the processors from each other."""
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, and let one worker alone run what starts processes."""
-    for item in items:
-        if item.path.relative_to(TESTS).parts[0] in ONE_AFTER_ANOTHER:
-            item.add_marker(pytest.mark.xdist_group("processes"))
+    """Skip what this machine cannot run."""
     for mark, (is_met, reason) in REQUIREMENTS.items():
         if not is_met():
             for item in items:

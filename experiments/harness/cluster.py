@@ -29,7 +29,7 @@ from p2pdl.types import JsonObject
 ROOT = Path(__file__).parents[2]
 NAME = "experiment"
 SAY_SECONDS = 1.0
-KEPT = {"metrics.jsonl", "summary.json", "config.json"}
+KEPT = {"metrics.jsonl", "summary.json", "config.json", "environment.json"}
 """What is left of a node's folder: checkpoints and timelines are large."""
 
 

@@ -99,7 +99,7 @@ def test_all_do_the_same_but_for_their_own_settings() -> None:
     assert len(small) == 2 * len(SYSTEMS) and EXPERIMENT.minutes(Size.SMALL) <= 20
     for name, settings in small.items():
         train = settings["sections"]["train"]
-        assert train["steps"] == STEPS[Size.SMALL] * (LONGER if name.startswith("gossip") else 1)
+        assert train["steps"] == STEPS[Size.SMALL] * (LONGER if name.startswith(("gossip", "adsp")) else 1)
         assert train["batch_size"] == 64 and settings["links"] == ({"all": 100.0} if "100" in name else {})
     assert small["adacomp-free"]["sections"]["train"]["optimizer"]["arguments"] == {}
     limited = {case.name: case.settings["links"] for case in cases(Size.PAPER) if case.name.endswith("300")}
