@@ -17,9 +17,11 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, P2pdlError
 from p2pdl.report.findings import Findings
 
 NAMES = (
-    *("race", "cui_speed", "bandwidth_sweep", "cui_accuracy", "parameter_servers"),
+    *("race", "cui_speed", "bandwidth_sweep", "cui_accuracy"),
+    *("parameter_servers", "killed_servers", "tensorflow_strategies"),
     *("ablation_masks", "ablation_exchange", "ablation_codecs", "ablation_nodes"),
     *("adacomp_ingress", "esgd_tables", "adsp_straggler", "tsai_ranges", "tsai_updates", "tsai_window"),
+    *("killed_nodes", "faulty_minority", "alone", "shaped_pull"),
 )
 """The experiments, in the order in which they are run; each is a module of that name."""
 

@@ -2,8 +2,8 @@
 
 Claim: a node whose four peers are all dead, and a node that is alone in its file, do at least 0.97 of the steps per
 second of `strategy: single` with the same settings.
+
 Source: the promises of this project, `docs/reliability.md`.
-Command: python -m experiments.alone                    about 8 minutes on two cores
 
 All three nodes are started, and stopped by SIGSTOP; then each in turn goes on for some seconds, in an order that is
 reversed every time. So whatever else the machine does falls upon all three alike, and each round gives a ratio.
@@ -11,25 +11,24 @@ reversed every time. So whatever else the machine does falls upon all three alik
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import os
+import shutil
 import signal
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from experiments.running import free_ports
-from experiments.shaped_training import LEARNING_RATE, write_noise
-from experiments.tables import output, table
+from experiments.harness import data
+from experiments.harness.experiment import Case, Conclusion, Desk, Figures, Results, Size, experiment
+from experiments.harness.promises import at_least
+from experiments.ports import free_ports
 from experiments.training_figures import read_lines
-from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError, ProcessDied
+from p2pdl.errors import ProcessDied
+from p2pdl.report.findings import BarChart, Bars, FoundTable
+from p2pdl.report.words import decimals
+from p2pdl.types import JsonObject
 from tools.storm.cluster import StormCluster, StormNode
 
 TARGET = 0.97
@@ -48,6 +47,8 @@ LINE_SECONDS = 0.1
 PROCESSES = ("supervisor", "server", "trainer")
 
 ENDLESS = 100_000_000
+LEARNING_RATE = 1e-4
+"""Noise teaches nothing: small enough for weights to stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,85 +59,79 @@ class Model:
         name: A built-in model.
         width: Factor on its width.
         batch: Samples of a step.
+        data: Noise of the model's shape.
     """
 
     name: str
     width: float
     batch: int
+    data: str
 
 
-MODELS = {"mlp": Model("mlp", 1.0, 64), "vgg19-quarter": Model("vgg19", 0.25, 32)}
+MODELS = {
+    "mlp": Model("mlp", 1.0, 64, "noise-mnist"),
+    "vgg19-quarter": Model("vgg19", 0.25, 32, "noise-cifar10"),
+    "vgg19": Model("vgg19", 1.0, 32, "noise-cifar10"),
+}
+CHOSEN = {Size.SMOKE: ["mlp"], Size.SMALL: ["mlp", "vgg19-quarter"], Size.PAPER: list(MODELS)}
+ROUNDS = {Size.SMOKE: 2, Size.SMALL: 15, Size.PAPER: 60}
+"""How often each node has its turn."""
+
+TURN = {Size.SMOKE: 2.0, Size.SMALL: 4.0, Size.PAPER: 10.0}
+"""Seconds of one."""
+
+MINUTES = {Size.SMOKE: 0.7, Size.SMALL: 4.0, Size.PAPER: 35.0}
+NOTES = [
+    "One round's ratio varies by about 0.15, so that the median of 15 is known to some hundredths.",
+    "Exchanging itself costs something, too: `tools/bench step` measures that.",
+]
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    arguments = parse(words)
-    try:
-        rows = [row for name in arguments.models.split(",") for row in measure(name, arguments)]
-    except P2pdlError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    if arguments.json:
-        print(json.dumps({"rounds": arguments.rounds, "block_seconds": arguments.block, "rows": rows}))
-    else:
-        show(rows)
-    return 0
+def cases(size: Size) -> Sequence[Case]:
+    return [_case(size, name) for name in CHOSEN[size]]
 
 
-def parse(words: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; ends the program where it makes no sense."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--models", default=",".join(MODELS), help="with commas between them")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each node has its turn")
-    parser.add_argument("--block", type=float, default=4.0, help="seconds of a turn")
-    parser.add_argument("--quick", action="store_true", help="two short rounds of the mlp: tries it out, shows nothing")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args(words)
-    if arguments.quick:
-        arguments.models, arguments.rounds, arguments.block = "mlp", 2, 2.0
-    if unknown := set(arguments.models.split(",")) - MODELS.keys():
-        parser.error(f"there is no model {', '.join(sorted(unknown))}; choose from {', '.join(MODELS)}")
-    if arguments.rounds < 1 or arguments.block < 2 * SETTLE_SECONDS:
-        parser.error(f"at least one round, and blocks of {2 * SETTLE_SECONDS:g} s")
-    return arguments
+def _case(size: Size, name: str) -> Case:
+    model, rounds, turn = MODELS[name], ROUNDS[size], TURN[size]
+    settings: JsonObject = {"model": asdict(model), "rounds": rounds, "turn_seconds": turn}
+    return Case(
+        name, f"{name}, {rounds} rounds", settings, lambda desk: _work(desk, model, rounds, turn), MINUTES[size]
+    )
 
 
-def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Let the three nodes train in turn; one row for each.
+def _work(desk: Desk, model: Model, rounds: int, turn: float) -> Figures:
+    """Let the three nodes train in turn.
 
     Raises:
         ProcessDied: A node has ended, or has done no steps.
     """
-    model, load = MODELS[name], os.getloadavg()[0]
+    source = data.source(model.data, desk.folder)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pdl-alone-")))
-        data = write_noise(folder, argparse.Namespace(model=model.name, nodes=1))
         nodes = {}
-        for case in (SINGLE, ALONE, DEAD):
-            print(f"starting: {name}, {case} ...", file=sys.stderr, flush=True)
-            dead = [
-                {"name": f"dead{number}", "address": f"127.0.0.1:{port}"} for number, port in enumerate(free_ports(4))
-            ]
-            others = dead if case == DEAD else []
-            cluster = StormCluster(folder / case, ["node1"], sections(model, case, data), others=others)
+        for number, case in enumerate((SINGLE, ALONE, DEAD)):
+            desk.say(None, f"starting: {case}")
+            ports = free_ports(4) if case == DEAD else []
+            others = [{"name": f"dead{other}", "address": f"127.0.0.1:{port}"} for other, port in enumerate(ports)]
+            folder = desk.folder / f"node{number}"
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            cluster = StormCluster(folder, ["node1"], sections(model, case, source), others=others)
             nodes[case] = stack.enter_context(cluster).nodes["node1"]
             nodes[case].start()
             wait_for_steps(nodes[case])
             send(nodes[case], signal.SIGSTOP)
         rates: dict[str, list[float]] = {case: [] for case in nodes}
-        for number in range(arguments.rounds):
+        for number in range(rounds):
             for case in list(nodes)[:: 1 if number % 2 else -1]:
-                rates[case].append(steps_per_second(nodes[case], arguments.block))
-            print(f"{name}: round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-    return [figures(name, case, rates[case], rates[SINGLE], load) for case in rates]
+                rates[case].append(steps_per_second(nodes[case], turn))
+            desk.say((number + 1) / rounds, f"round {number + 1} of {rounds}")
+    return {case: figures(rates[case], rates[SINGLE]) for case in rates}
 
 
-def sections(model: Model, case: str, data: Path) -> dict[str, Any]:
+def sections(model: Model, case: str, source: str) -> dict[str, Any]:
     """The configuration but for its nodes; the data are split as for one node, so that all train on the same."""
     return {
         "model": {"name": model.name, "width": model.width},
-        "data": {"source": f"npz:{data}", "partition": "all"},
+        "data": {"source": source, "partition": "all"},
         "train": {
             "steps": ENDLESS,
             "batch_size": model.batch,
@@ -193,38 +188,53 @@ def rate(lines: Sequence[Mapping[str, Any]], since: float) -> float:
     """
     counted = [line for line in lines if line["time"] >= since]
     if len(counted) < 2:
-        raise ProcessDied("a node has hardly done a step in its turn", "give it more time with --block")
+        raise ProcessDied("a node has hardly done a step in its turn", "let the turns be longer")
     first, last = counted[0], counted[-1]
     return float((last["step"] - first["step"]) / (last["time"] - first["time"]))
 
 
-def figures(model: str, case: str, rates: Sequence[float], single: Sequence[float], load: float) -> dict[str, Any]:
-    """One node's row: its rate, and that over the rate of the single node in the same round."""
+def figures(rates: Sequence[float], single: Sequence[float]) -> JsonObject:
+    """One node's rate (`steps_per_second`), and those over the rates of the single node in the same rounds: all
+    `ratios`, and their median, `ratio`."""
     ratios = [ours / theirs for ours, theirs in zip(rates, single, strict=True)]
-    return {
-        "model": model,
-        "case": case,
-        "steps_per_second": statistics.median(rates),
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
-        "load": load,
-    }
+    return {"steps_per_second": statistics.median(rates), "ratio": statistics.median(ratios), "ratios": ratios}
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table."""
-    made = table("model", "node", "steps/s", "ratio", "from", "to", "load", "", left=("model", "node", ""))
-    for row in rows:
-        verdict = "" if row["case"] == SINGLE else "holds" if row["ratio"] >= TARGET else "does not hold"
-        ratios = (row["ratio"], min(row["ratios"]), max(row["ratios"]))
-        figures_of = [f"{row['steps_per_second']:.1f}", *(f"{ratio:.3f}" for ratio in ratios), f"{row['load']:.1f}"]
-        made.add_row(row["model"], row["case"], *figures_of, verdict)
-    console = output()
-    console.print(made)
-    console.print(
-        f"Ratios are medians over the rounds, each against `strategy: single` in the same one; target {TARGET}."
+def conclude(size: Size, results: Results) -> Conclusion:
+    promises = []
+    for name in CHOSEN[size]:
+        found = results.get(name)
+        for case in (ALONE, DEAD):
+            what = f"{name}, {case}: steps per second / {SINGLE}"
+            promises.append(at_least(what, TARGET, found and found[case]["ratio"]))
+    decided = [] if size == Size.SMOKE else promises
+    if not results:
+        return Conclusion("Nothing has been measured yet.", decided, notes=NOTES)
+    rows = []
+    for name, found in results.items():
+        for case, one in found.items():
+            cells = [decimals(value, 3) for value in (one["ratio"], min(one["ratios"]), max(one["ratios"]))]
+            rows.append([name, case, decimals(one["steps_per_second"], 1), *cells])
+    worst = min(found[case]["ratio"] for found in results.values() for case in (ALONE, DEAD))
+    return Conclusion(
+        f"A node with nobody to exchange with does at least {worst:.2f} of the steps of one that never exchanges.",
+        decided,
+        [FoundTable("Steps per second", ["model", "node", "steps/s", f"of {SINGLE}", "from", "to"], rows, names=2)],
+        [_chart(results)],
+        NOTES,
     )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _chart(results: Results) -> BarChart:
+    return BarChart(
+        "ratios",
+        f"Speed of a node without peers, of `strategy: {SINGLE}`",
+        "Median over the rounds, each against the single node in the same round.",
+        "ratio of steps per second",
+        list(results),
+        [Bars(case, [found[case]["ratio"] for found in results.values()]) for case in (ALONE, DEAD)],
+        level=TARGET,
+    )
+
+
+EXPERIMENT = experiment(__name__, __doc__, cases, conclude, rank=82)

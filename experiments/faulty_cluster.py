@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.ports import free_ports
 from experiments.pretenders import Change, Pretender
-from experiments.running import free_ports
 from experiments.training_figures import read_lines, step_seconds
 from p2pdl.node.cluster import how_it_ended
 from p2pdl.partition import partition
@@ -41,11 +40,10 @@ def as_it_is(first: np.ndarray, newest: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Fault:
     """What is wrong with the faulty nodes.
 
     Attributes:
-        name: In the table.
         change: What they serve.
         loss: What they state; an honest node's loss where None.
         faults: Of the way to them.
@@ -53,7 +51,6 @@ class Case:
         gossip: Settings of the section `gossip` for all nodes.
     """
 
-    name: str
     change: Change = as_it_is
     loss: float | None = None
     faults: Faults = field(default_factory=Faults)
@@ -92,13 +89,13 @@ class Trio:
     Args:
         sections: The configuration without `cluster` and `nodes`.
         folder: A new folder.
-        case: What is wrong with the faulty ones; None for three nodes alone.
+        fault: What is wrong with the faulty ones; None for three nodes alone.
     """
 
-    def __init__(self, sections: Mapping[str, Any], folder: Path, case: Case | None) -> None:
+    def __init__(self, sections: Mapping[str, Any], folder: Path, fault: Fault | None) -> None:
         self._steps = int(sections["train"]["steps"])
-        self._case = case
-        gossip = {**sections.get("gossip", {}), "linger": LINGER_SECONDS, **(case.gossip if case else {})}
+        self._fault = fault
+        gossip = {**sections.get("gossip", {}), "linger": LINGER_SECONDS, **(fault.gossip if fault else {})}
         self._sections = {**sections, "gossip": gossip}
         self._folder = folder
         self._nodes: Mapping[str, StormNode] = {}
@@ -109,22 +106,21 @@ class Trio:
     def __enter__(self) -> Trio:
         """Start all nodes."""
         with contextlib.ExitStack() as stack:
-            ports = free_ports(len(FAULTY)) if self._case else []
+            ports = free_ports(len(FAULTY)) if self._fault else []
             binds = {name: f"127.0.0.1:{port}" for name, port in zip(FAULTY, ports, strict=False)}
-            faults = self._case.faults if self._case else Faults()
+            faults = self._fault.faults if self._fault else Faults()
             places = {name: stack.enter_context(FaultProxy(bind, faults)).address for name, bind in binds.items()}
             entries = [{"name": name, "address": places[name], "bind": binds[name]} for name in binds]
             cluster = stack.enter_context(StormCluster(self._folder, HONEST, self._sections, others=entries))
             self._nodes = cluster.nodes
             places |= {node.name: node.address for node in self._nodes.values()}
             for name, bind in binds.items():
-                assert self._case is not None
+                assert self._fault is not None
+                change, loss = self._fault.change, self._fault.loss
                 contacts = {other: place for other, place in places.items() if other != name}
                 log = self._folder / f"{name}.log"
                 self._faulty.append(
-                    stack.enter_context(
-                        Pretender(name, bind, places[name], contacts, CLUSTER, self._case.change, self._case.loss, log)
-                    )
+                    stack.enter_context(Pretender(name, bind, places[name], contacts, CLUSTER, change, loss, log))
                 )
             # After the servers of the faulty ones: once everybody loads TensorFlow, those would take long to start.
             for node in self._nodes.values():
@@ -148,11 +144,17 @@ class Trio:
         for pretender, name in zip(self._faulty, HONEST, strict=False):
             if name not in self._codes:
                 pretender.follow(self._nodes[name].bind)
-            if self._case is not None and self._case.falls_silent and pretender.step >= SILENT_SHARE * self._steps:
+            if self._fault is not None and self._fault.falls_silent and pretender.step >= SILENT_SHARE * self._steps:
                 pretender.stop()
         for name, node in self._nodes.items():
             if (code := node.reap()) is not None:
                 self._codes[name] = code
+
+    @property
+    def share(self) -> float:
+        """Of its steps that the slowest honest node has done, in [0, 1]."""
+        done = [lines[-1]["step"] if lines else 0 for lines in self.lines().values()]
+        return min(1.0, min(done) / self._steps)
 
     def lines(self) -> dict[str, list[dict[str, Any]]]:
         """The lines of each honest node's metrics."""
@@ -181,24 +183,24 @@ class Trio:
         )
 
 
-def train_side_by_side(case: Case, with_faulty: Trio, alone: Trio) -> tuple[Row, Row]:
+def train_side_by_side(with_faulty: Trio, alone: Trio, say: Callable[[float | None, str], None]) -> tuple[Row, Row]:
     """Train three nodes beside two faulty ones, and three alone at the same time: what else goes on slows both alike.
 
     Args:
-        case: What is wrong with the faulty ones.
-        with_faulty: The nodes beside them.
+        with_faulty: The nodes beside the faulty ones.
         alone: The others.
+        say: Told how far they are.
 
     Returns:
         How both fared, in the same order.
     """
     trios = with_faulty, alone
-    print(f"running: {case.name} ...", file=sys.stderr, flush=True)
     with with_faulty, alone:
         while not all(trio.is_over for trio in trios):
             began = time.monotonic()
             for trio in trios:
                 trio.look()
+            say(min(trio.share for trio in trios), "training")
             time.sleep(max(0.0, began + FOLLOW_SECONDS - time.monotonic()))
         lines = [{f"{place} {name}": found for name, found in trio.lines().items()} for place, trio in enumerate(trios)]
         seconds = step_seconds(lines[0] | lines[1])

@@ -3,25 +3,26 @@
 Claim: every ten seconds a node's supervisor is killed with SIGKILL, its children die by themselves, and a second later
 it is started again by the same command. Nobody does anything else; every node does all its steps and ends with exit
 code 0, the consensus is within 0.5 points of an undisturbed run of the same seed, and nothing is left behind.
+
 Source: the promises of this project, `docs/reliability.md`.
-Command: python -m experiments.killed_nodes             about 10 minutes on two cores
+
+Every node is killed once. What is left behind would be processes, temporary files, stores in shared memory, and threads
+or descriptors of the program that started the nodes.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
-import tempfile
-import time
+import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from experiments.running import data_file
-from experiments.tables import output, table
-from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError
+from experiments.harness import data
+from experiments.harness.experiment import Case, Conclusion, Desk, Figures, Results, Size, experiment
+from experiments.harness.promises import at_least, at_most
+from experiments.harness.variants import signed
+from p2pdl.report.findings import FoundTable, LineChart, Series
+from p2pdl.report.words import decimals, seconds
+from p2pdl.types import JsonObject
 from tools.storm.events import Event
 from tools.storm.observations import Observations
 from tools.storm.plan import Plan
@@ -38,149 +39,173 @@ PATIENCE_SECONDS = 1800.0
 POINTS = 0.5
 """What the kills may cost, in hundredths of the accuracy."""
 
+UNDISTURBED, KILLED = "undisturbed", "killed"
+NODES = {Size.SMOKE: 2, Size.SMALL: 8, Size.PAPER: 16}
+EVERY = {Size.SMOKE: 1.0, Size.SMALL: 10.0, Size.PAPER: 10.0}
+"""Seconds from one kill to the next."""
 
-def main(words: Sequence[str] | None = None) -> int:
-    arguments = parse(words)
-    try:
-        with tempfile.TemporaryDirectory(prefix="p2pdl-killed-") as folder:
-            rows = measure(arguments, Path(folder))
-    except P2pdlError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    if arguments.json:
-        print(json.dumps({"settings": vars(arguments), "rows": rows}))
-    else:
-        show(rows)
-    return 0
+STEPS = {Size.SMOKE: 600, Size.SMALL: 4000, Size.PAPER: 40_000}
+"""Of each node: long enough for all kills."""
 
-
-def parse(words: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; ends the program where it makes no sense."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--nodes", type=int, default=8)
-    parser.add_argument("--every", type=float, default=10.0, help="seconds from one kill to the next")
-    parser.add_argument("--rounds", type=int, default=1, help="how often each node is killed")
-    parser.add_argument("--steps", type=int, default=4000, help="of each node: long enough for all kills")
-    parser.add_argument("--width", type=float, default=0.25, help="of the mlp")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="digits and two nodes: tries it out, shows nothing")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args(words)
-    if arguments.quick:
-        arguments.nodes, arguments.every, arguments.steps, arguments.width = 2, 1.0, 600, 0.1
-    if arguments.nodes < 2 or min(arguments.every, arguments.rounds, arguments.steps, arguments.width) <= 0:
-        parser.error("counts and lengths have to be above zero, and nodes at least 2")
-    return arguments
+WIDTH = {Size.SMOKE: 0.1, Size.SMALL: 0.25, Size.PAPER: 0.5}
+MINUTES = {Size.SMOKE: 0.3, Size.SMALL: 5.0, Size.PAPER: 60.0}
+SAVE_EVERY = {Size.SMOKE: 1.0, Size.SMALL: 5.0, Size.PAPER: 5.0}
+MOST_POINTS = 150
+SEED = 0
+NOTES = [
+    "A node that is started again goes on from its last checkpoint: a kill costs at most the steps since then.",
+    "All nodes share one machine's cores: while one is away the others are quicker, while it loads TensorFlow slower.",
+]
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Train once undisturbed and once with the kills."""
-    plan = planned(arguments)
-    kills = round_robin(arguments.seed, plan.nodes, arguments.every, arguments.rounds, AWAY_SECONDS)
-    rows: list[dict[str, Any]] = []
-    for case, events in (("undisturbed", []), ("killed", kills)):
-        print(f"running: {case} ...", file=sys.stderr, flush=True)
-        load, began = os.getloadavg()[0], time.monotonic()
-        seen = braved(plan, events, folder / case, PATIENCE_SECONDS, proxied=False)
-        rows.append(row(case, events, seen, time.monotonic() - began, load, rows[0]["consensus"] if rows else None))
-    return rows
+def cases(size: Size) -> Sequence[Case]:
+    name = "digits" if size == Size.SMOKE else "mnist"
+    plan = Plan(SEED, _names(size), 0.0, EVERY[size], ["kill"], _sections(size))
+    settings = {"plan": plan.to_json(), "data": name}
+    kills = round_robin(SEED, plan.nodes, EVERY[size], 1, AWAY_SECONDS)
+    return [
+        Case(
+            UNDISTURBED, "nobody is killed", settings, _work(plan, name, []), MINUTES[size], lambda: data.missing(name)
+        ),
+        Case(
+            KILLED,
+            f"one of {NODES[size]} nodes is killed every {EVERY[size]:g} s",
+            {**settings, "away": AWAY_SECONDS},
+            _work(plan, name, kills),
+            MINUTES[size],
+            lambda: data.missing(name),
+        ),
+    ]
 
 
-def planned(arguments: argparse.Namespace) -> Plan:
-    """The nodes and their configuration."""
-    names = [f"node{number}" for number in range(1, arguments.nodes + 1)]
-    sections = {
-        "model": {"name": "mlp", "width": arguments.width},
-        "data": {"source": "digits" if arguments.quick else f"npz:{data_file('mnist.npz').resolve()}"},
-        "train": {"steps": arguments.steps, "batch_size": 64, "threads": 1, "seed": arguments.seed},
+def _names(size: Size) -> list[str]:
+    return [f"node{number}" for number in range(1, NODES[size] + 1)]
+
+
+def _sections(size: Size) -> JsonObject:
+    return {
+        "model": {"name": "mlp", "width": WIDTH[size]},
+        "train": {"steps": STEPS[size], "batch_size": 64, "threads": 1, "seed": SEED},
         "gossip": {"start_wait": 300, "linger": PATIENCE_SECONDS},
-        "checkpoint": {"every": 1 if arguments.quick else 5},
+        "checkpoint": {"every": SAVE_EVERY[size]},
         "metrics": {"interval": 0.5},
     }
-    return Plan(arguments.seed, names, 0.0, arguments.every, ["kill"], sections)
 
 
-def row(
-    case: str, events: Sequence[Event], seen: Observations, seconds: float, load: float, reference: float | None
-) -> dict[str, Any]:
-    """The figures of a run.
+def _work(plan: Plan, name: str, kills: Sequence[Event]) -> Any:
+    """What does a case."""
+
+    def work(desk: Desk) -> Figures:
+        sections = {**plan.sections, "data": {"source": data.source(name, desk.folder)}}
+        chosen = Plan(plan.seed, plan.nodes, plan.seconds, plan.every, plan.kinds, sections)
+        folder = desk.folder / "storm"
+        seen = braved(
+            chosen, kills, folder, PATIENCE_SECONDS, proxied=False, tell=lambda at, node, text: desk.say(None, text)
+        )
+        shutil.rmtree(folder)
+        return figures(kills, seen)
+
+    return work
+
+
+def figures(kills: Sequence[Event], seen: Observations) -> Figures:
+    """What a run comes to.
 
     Args:
-        case: Its name.
-        events: The kills.
+        kills: Of its nodes.
         seen: What was observed.
-        seconds: Length of the run.
-        load: Of the machine, when the run began.
-        reference: The consensus of the undisturbed run; None if this is it.
+
+    Returns:
+        `accuracy` of the consensus, None where there is none, and how many nodes are in it (`merged`); `steps`, the
+        fewest of a node; `kills`; `return_seconds` from each start to the next step; `longest_gap_seconds` of a node
+        that could train; `broken`: what did not go as it should, in words; `curves`: steps by seconds of each node.
     """
     accuracy, merged = consensus(seen.endings)
-    took = [seconds for _, seconds in returns(seen)]
-    whole = finished(seen)
-    points = None if accuracy is None or reference is None else 100 * (accuracy - reference)
     struck = {stop.node for stop in seen.stops}
-    broken = [*whole.broken, *(f"left: {what}" for what in seen.left)]
-    broken += [f"{event.victim} was done before it was to be killed" for event in events if event.victim not in struck]
-    if accuracy is None or (points is not None and points < -POINTS):
-        broken.append("there is no consensus" if points is None else f"the consensus lies {-points:.2f} points lower")
+    broken = [*finished(seen).broken, *(f"left: {what}" for what in seen.left)]
+    broken += [f"{event.victim} was done before it was to be killed" for event in kills if event.victim not in struck]
+    if accuracy is None:
+        broken.append("there is no consensus")
     return {
-        "case": case,
+        "accuracy": accuracy,
+        "merged": merged,
         "nodes": len(seen.endings),
         "steps": min((end.steps for end in seen.endings.values()), default=0),
         "kills": len(seen.stops),
-        "return_seconds": took,
+        "return_seconds": [took for _, took in returns(seen)],
         "longest_gap_seconds": max((gap for node in seen.lines for gap, _ in standstills(seen, node)), default=None),
-        "consensus": accuracy,
-        "merged": merged,
-        "points": points,
-        "seconds": seconds,
-        "load": load,
         "broken": broken,
+        "curves": {node: _curve(lines) for node, lines in seen.lines.items()},
     }
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table, and below it what did not hold."""
-    columns = (
-        "nodes",
-        "steps",
-        "kills",
-        "back after s",
-        "longest gap s",
-        "consensus",
-        "of nodes",
-        "points",
-        "s",
-        "load",
+def _curve(lines: Sequence[Mapping[str, Any]]) -> JsonObject:
+    """Some of a node's lines."""
+    kept = lines[:: max(1, len(lines) // MOST_POINTS)]
+    return {"time": [round(line["time"], 2) for line in kept], "step": [line["step"] for line in kept]}
+
+
+def conclude(size: Size, results: Results) -> Conclusion:
+    calm, stormy = results.get(UNDISTURBED), results.get(KILLED)
+    lost = None
+    if calm and stormy and calm["accuracy"] is not None and stormy["accuracy"] is not None:
+        lost = 100 * (calm["accuracy"] - stormy["accuracy"])
+    promises = [
+        at_most("points that the kills cost", POINTS, lost),
+        at_least("nodes in the consensus after the kills", NODES[size], stormy and stormy["merged"]),
+        at_least("kills", NODES[size], stormy and stormy["kills"]),
+        at_most("what did not go as it should", 0, stormy and len(stormy["broken"])),
+    ]
+    decided = [] if size == Size.SMOKE else promises
+    if not results:
+        return Conclusion("Nothing has been run yet.", decided, notes=NOTES)
+    rows = [_row(title, found, lost) for title, found in ((UNDISTURBED, calm), (KILLED, stormy)) if found]
+    heads = ["", "nodes", "steps of each", "kills", "back after, median", "at most", "consensus", "of nodes", "points"]
+    broken = [f"{case}: {line}" for case, found in results.items() for line in found["broken"]]
+    return Conclusion(
+        _sentence(stormy, lost),
+        decided,
+        [FoundTable("With and without kills", heads, rows)],
+        [_chart(stormy)] if stormy else [],
+        [*NOTES, *broken],
     )
-    made = table("case", *columns, "", left=("case", "back after s", ""))
-    for figures in rows:
-        took = sorted(figures["return_seconds"])
-        made.add_row(
-            figures["case"],
-            str(figures["nodes"]),
-            str(figures["steps"]),
-            str(figures["kills"]),
-            f"{took[len(took) // 2]:.1f}, {took[-1]:.1f} at most" if took else "-",
-            _number(figures["longest_gap_seconds"], ".1f"),
-            _number(figures["consensus"], ".4f"),
-            str(figures["merged"]),
-            _number(figures["points"], "+.2f"),
-            f"{figures['seconds']:.0f}",
-            f"{figures['load']:.1f}",
-            "does not hold" if figures["broken"] else "holds",
-        )
-    console = output()
-    console.print(made)
-    for figures in rows:
-        for line in figures["broken"]:
-            console.print(f"{figures['case']}: {line}", soft_wrap=True)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _sentence(stormy: Figures | None, lost: float | None) -> str:
+    if stormy is None:
+        return "Nobody has been killed yet."
+    sentence = f"After {stormy['kills']} kills {stormy['merged']} of {stormy['nodes']} nodes are in the consensus"
+    return f"{sentence}, {signed(None if lost is None else -lost)} points from the undisturbed run."
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _row(title: str, found: Figures, lost: float | None) -> list[str]:
+    took = sorted(found["return_seconds"])
+    return [
+        title,
+        str(found["nodes"]),
+        str(found["steps"]),
+        str(found["kills"]),
+        seconds(took[len(took) // 2] if took else None),
+        seconds(took[-1] if took else None),
+        decimals(found["accuracy"], 4),
+        str(found["merged"]),
+        "-" if title == UNDISTURBED else signed(None if lost is None else -lost),
+    ]
+
+
+def _chart(stormy: Figures) -> LineChart:
+    began = min(curve["time"][0] for curve in stormy["curves"].values() if curve["time"])
+    return LineChart(
+        "steps",
+        "Steps of the nodes while one after another is killed",
+        "A node that was killed goes on from its last checkpoint.",
+        "seconds",
+        "steps done",
+        [
+            Series(node, [moment - began for moment in curve["time"]], curve["step"])
+            for node, curve in stormy["curves"].items()
+        ],
+    )
+
+
+EXPERIMENT = experiment(__name__, __doc__, cases, conclude, rank=80)

@@ -2,156 +2,166 @@
 
 Claim: four workers and a server, MNIST, three passes. A worker killed with all its processes when the run is at half
 is missed by nobody for longer than its lease; a server process killed then is started again, goes on from its
-checkpoint, and the workers with it. Each run ends at the accuracy that `experiments.parameter_servers` asks of it.
-Source: `docs/reliability.md`.
-Command: python -m experiments.killed_servers           about 12 minutes on two cores
+checkpoint, and the workers with it. Each run ends at the accuracy that `parameter_servers` asks of it.
 
-`stood still` is the longest time between two lines of a worker's figures in which it took no step.
+Source: the promises of this project, `docs/reliability.md`.
+
+All other settings are those of `parameter_servers`. Who stands still is seen by the first worker: the longest time
+between two lines of its figures in which it took no step.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from experiments.parameter_servers import CASES, PARAMETER_SERVER
-from experiments.running import data_file, free_ports, table
+from experiments.harness import data
+from experiments.harness.cluster import NAME, Cluster, train
+from experiments.harness.experiment import Case, Conclusion, Desk, Figures, Results, Size, experiment
+from experiments.harness.promises import at_least, at_most
+from experiments.parameter_servers import CASES, PARAMETER_SERVER, case_name
 from experiments.training_figures import read_lines
+from p2pdl.report.findings import BarChart, Bars, FoundTable, Promise
+from p2pdl.report.words import decimals, seconds
+from p2pdl.types import JsonObject
 
-WORKERS, LEASE = 4, 10.0
-STEPS = 704
-"""Of 64 samples: three passes over a quarter of the data."""
-
-POLL_SECONDS, PATIENCE_SECONDS = 0.2, 900.0
 POLICIES = ("bsp", "ssp 3", "cui-ps", "adsp")
-VICTIMS = {"worker": ("-m p2pdl node ", "--name worker4 "), "server": ("-m p2pdl.server.parameter_process ", "")}
-"""What the command line of the process that is killed has in it."""
+VICTIMS = {"worker": "a worker", "server": "the server"}
+CHOSEN = {Size.SMOKE: ["cui-ps"], Size.SMALL: list(POLICIES), Size.PAPER: list(POLICIES)}
+WORKERS = {Size.SMOKE: 2, Size.SMALL: 4, Size.PAPER: 4}
+STEPS = {Size.SMOKE: 400, Size.SMALL: 704, Size.PAPER: 4688}
+"""Of each worker, 64 samples each: three or twenty passes over a quarter of the data."""
+
+MINUTES = {Size.SMOKE: 0.35, Size.SMALL: 1.4, Size.PAPER: 6.0}
+LEASE = {Size.SMOKE: 3.0, Size.SMALL: 10.0, Size.PAPER: 10.0}
+"""Seconds after which a worker that is not heard of is not waited for."""
+
+STILL = 1.5
+"""Times the lease that a run may stand still: a server takes moments to be started again, too."""
+
+NOTES = [
+    "A worker that is killed takes with it what it had still to train: with four workers an eighth of all samples.",
+    "A server that is started again goes on from its last checkpoint; these are made every two seconds.",
+]
 
 
-def main() -> int:
-    chosen = sys.argv[1:] or POLICIES
-    rows = [["case", "killed", "accuracy", "target", "", "s", "steps", "stood still", "lease"]]
-    for title, floor, settings in CASES:
-        if title not in chosen:
-            continue
-        for victim in VICTIMS:
-            print(f"running: {title}, kill -9 of a {victim} ...", file=sys.stderr, flush=True)
-            with tempfile.TemporaryDirectory(prefix="p2pdl-experiment-") as folder:
-                run = trained(settings, victim, Path(folder))
-            accuracy = run["accuracy"]
-            left = [name for name in run["steps"] if victim == "server" or name != "worker4"]
-            # The server needs moments to be started again; a worker that is gone is waited for as long as its lease.
-            holds = accuracy >= floor and all(run["steps"][name] == STEPS for name in left)
-            rows.append(
-                [
-                    title,
-                    victim,
-                    f"{accuracy:.4f}",
-                    f"{floor:g}",
-                    "holds" if holds and run["stood_still"] <= 1.5 * LEASE else "does not hold",
-                    f"{run['seconds']:.0f}",
-                    " ".join(str(steps) for steps in run["steps"].values()),
-                    f"{run['stood_still']:.1f}",
-                    f"{LEASE:g}",
-                ]
-            )
-    print(table(rows))
-    return 0
+def cases(size: Size) -> Sequence[Case]:
+    settings = {title: settings for title, _, settings in CASES}
+    return [_case(size, policy, victim, settings[policy]) for policy in CHOSEN[size] for victim in VICTIMS]
 
 
-def trained(settings: dict[str, Any], victim: str, folder: Path) -> dict[str, Any]:
-    """Train with a kill at half.
+def _name(policy: str, victim: str) -> str:
+    return f"{case_name(policy)}-{victim}"
 
-    Args:
-        settings: Sections of the configuration.
-        victim: A key of `VICTIMS`.
-        folder: For the run.
 
-    Returns:
-        accuracy, seconds, steps of each worker, and the longest time in which the first took no step.
-    """
-    ports = free_ports(WORKERS + 1)
-    entries: list[dict[str, str]] = [{"name": "server", "address": f"127.0.0.1:{ports[0]}", "role": "server"}]
-    entries += [{"name": f"worker{n}", "address": f"127.0.0.1:{port}"} for n, port in enumerate(ports[1:], 1)]
-    configuration = {
-        "cluster": {"name": "killed"},
-        "nodes": entries,
+def _case(size: Size, policy: str, victim: str, settings: JsonObject) -> Case:
+    workers, half = WORKERS[size], STEPS[size] // 2
+    sections: JsonObject = {
         **PARAMETER_SERVER,
         **settings,
-        "server": {**settings["server"], "lease": LEASE},
-        "data": {"source": f"npz:{data_file('mnist.npz').resolve()}"},
-        "train": {"steps": STEPS},
+        "model": {"name": "mlp", "width": 0.25 if size == Size.SMOKE else 1.0},
+        "server": {**settings["server"], "lease": LEASE[size]},
+        "train": {"steps": STEPS[size], **settings.get("train", {})},
         "gossip": {"request_timeout": 2.0},
         "checkpoint": {"every": 2.0},
-        "metrics": {"interval": 0.5},
+        "metrics": {"interval": 0.1 if size == Size.SMOKE else 0.5},
     }
-    file = folder / "peers.yaml"
-    file.write_text(json.dumps(configuration))
-    command = [sys.executable, "-m", "p2pdl", "up", "--config", str(file), "--json"]
-    began = time.monotonic()
-    figures = folder / "runs" / "killed" / "worker1" / "metrics.jsonl"
-    # Lines go to a file: who waits for the kill reads no pipe.
-    with (folder / "out").open("w+") as said, subprocess.Popen(command, stdout=said, cwd=folder) as process:
-        try:
-            _wait_for(STEPS // 2, process, figures)
-            os.kill(_process_of(folder, *VICTIMS[victim]), signal.SIGKILL)
-            process.wait(PATIENCE_SECONDS)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-        said.seek(0)
-        summary = json.load(said)
-    workers = sorted((node for node in summary["nodes"] if node.get("role") != "server"), key=lambda node: node["node"])
-    lines = read_lines(figures)
-    return {
-        "accuracy": summary["consensus"]["test_accuracy"] if summary["consensus"] else float("nan"),
-        "seconds": time.monotonic() - began,
-        "steps": {node["node"]: node.get("steps", 0) for node in workers},
-        "stood_still": max(
-            (after["seconds"] - before["seconds"] for before, after in _moves(lines)), default=float("nan")
-        ),
-    }
+    cluster = Cluster(
+        sections,
+        "digits" if size == Size.SMOKE else "mnist",
+        nodes=workers,
+        servers=1,
+        killed={f"node{workers}": half} if victim == "worker" else {},
+        struck={"server1": half} if victim == "server" else {},
+    )
+    return Case(
+        _name(policy, victim),
+        f"{policy}, kill -9 of {VICTIMS[victim]}",
+        asdict(cluster),
+        lambda desk: _train(desk, cluster),
+        MINUTES[size],
+        lambda: data.missing(cluster.data),
+    )
 
 
-def _moves(lines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each two lines between which the steps have gone on, without those in between that show no step."""
+def _train(desk: Desk, cluster: Cluster) -> Figures:
+    found = train(desk, cluster)
+    lines = read_lines(desk.folder / "runs" / NAME / "node1" / "metrics.jsonl")
+    return {**found, "stood_still": stood_still(lines), "seconds": lines[-1]["seconds"]}
+
+
+def stood_still(lines: Sequence[Mapping[str, Any]]) -> float:
+    """The longest time in which no step was taken.
+
+    Args:
+        lines: Of a worker's metrics.
+
+    Returns:
+        Seconds between two lines of which the second one tells of more steps; 0 with fewer than two such lines.
+    """
     moved = [line for before, line in pairwise([{"step": -1}, *lines]) if line["step"] > before["step"]]
-    return list(pairwise(moved))
+    return max((after["seconds"] - before["seconds"] for before, after in pairwise(moved)), default=0.0)
 
 
-def _wait_for(step: int, process: subprocess.Popen[bytes], figures: Path) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at and process.poll() is None:
-        lines = read_lines(figures)
-        if lines and lines[-1]["step"] >= step:
-            return
-        time.sleep(POLL_SECONDS)
-    sys.exit(f"the run has not come to step {step}")
+def conclude(size: Size, results: Results) -> Conclusion:
+    floors = {title: floor for title, floor, _ in CASES}
+    promises: list[Promise] = []
+    for policy in CHOSEN[size]:
+        for victim, words in VICTIMS.items():
+            found = results.get(_name(policy, victim))
+            what = f"{policy}, kill -9 of {words}"
+            promises.append(at_least(f"{what}: accuracy", floors[policy], found and found["accuracy"]))
+            promises.append(at_most(f"{what}: stood still", STILL * LEASE[size], found and found["stood_still"], " s"))
+            missing = None if found is None else sum(STEPS[size] - done for done in _steps(found, size, victim))
+            promises.append(at_most(f"{what}: steps that the living have not done", 0, missing))
+    decided = [] if size == Size.SMOKE else promises
+    if not results:
+        return Conclusion("Nobody has been killed yet.", decided, notes=NOTES)
+    rows = []
+    for policy in CHOSEN[size]:
+        for victim, words in VICTIMS.items():
+            found = results.get(_name(policy, victim))
+            if found is not None:
+                steps = " ".join(str(done) for done in _steps(found, size, ""))
+                still = decimals(found["stood_still"], 1)
+                cells = [decimals(found["accuracy"], 4), decimals(floors[policy], 3), steps, still]
+                rows.append([policy, words, *cells, seconds(found["seconds"])])
+    heads = ["policy", "killed", "accuracy", "claimed", "steps of the workers", "stood still, s", "took"]
+    worst = min(found["accuracy"] for found in results.values())
+    sentence = f"{len(results)} runs with a kill -9 have ended; the least accurate one at {worst:.4f}"
+    longest = max(found["stood_still"] for found in results.values())
+    table = FoundTable("What a kill -9 costs, MNIST, mlp", heads, rows, names=2)
+    return Conclusion(
+        f"{sentence}, and nobody stood still for longer than {longest:.1f} s.",
+        decided,
+        [table],
+        [_errors(size, results)],
+        NOTES,
+    )
 
 
-def _process_of(folder: Path, program: str, option: str) -> int:
-    """The id of the one process whose command line names this folder, program and option."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            if str(folder) in command and program in command and option in command:
-                found.append(int(entry.name))
-    if len(found) != 1:
-        sys.exit(f"{len(found)} processes have {program!r} and {option!r} in their command line")
-    return found[0]
+def _steps(found: Figures, size: Size, victim: str) -> list[int]:
+    """Of the workers that were to do all of them, or of all where no victim is named."""
+    names = [f"node{number + 1}" for number in range(WORKERS[size])]
+    living = names[:-1] if victim == "worker" else names
+    return [((found["nodes"].get(name) or {}).get("summary") or {}).get("steps", 0) for name in living]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _errors(size: Size, results: Results) -> BarChart:
+    def errors(victim: str) -> list[float | None]:
+        found = [results.get(_name(policy, victim)) for policy in CHOSEN[size]]
+        return [None if one is None else 100 * (1 - one["accuracy"]) for one in found]
+
+    return BarChart(
+        "errors",
+        "Test errors after a kill",
+        "Share of the test samples that are not recognised; shorter is better.",
+        "errors, %",
+        CHOSEN[size],
+        [Bars(f"{words} killed", errors(victim)) for victim, words in VICTIMS.items()],
+    )
+
+
+EXPERIMENT = experiment(__name__, __doc__, cases, conclude, rank=51)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from experiments import network
-from experiments.running import DATA
+from experiments.harness.data import DATA
 from tests.processes import children, end, wait_until
 from tests.stores import open_stores
 

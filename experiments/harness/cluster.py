@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ from p2pdl.types import JsonObject
 ROOT = Path(__file__).parents[2]
 NAME = "experiment"
 SAY_SECONDS = 1.0
+SERVER_MODULE = "p2pdl.server.parameter_process"
 KEPT = {"metrics.jsonl", "summary.json", "config.json", "environment.json"}
 """What is left of a node's folder: checkpoints and timelines are large."""
 
@@ -45,6 +48,8 @@ class Cluster:
         links: Mbit/s of the links of some nodes, by their names or as `all`; an empty one makes links without limits.
             None for the machine's own loopback.
         killed: Nodes that are ended by `kill -9` in mid-run, and at which step of theirs; nobody starts them again.
+        struck: Parameter servers whose server process is ended by `kill -9`, and at which step of node1; the node
+            starts it again.
     """
 
     sections: JsonObject
@@ -53,6 +58,7 @@ class Cluster:
     servers: int = 0
     links: Mapping[str, float] | None = None
     killed: Mapping[str, int] = field(default_factory=dict)
+    struck: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -140,7 +146,7 @@ def _wait(
         ProcessDied: One of them has not ended well.
     """
     said_at = 0.0
-    left, to_kill = set(processes), dict(cluster.killed)
+    left, to_kill, to_strike = set(processes), dict(cluster.killed), dict(cluster.struck)
     while left:
         for name in sorted(left):
             code = processes[name].poll()
@@ -155,11 +161,36 @@ def _wait(
             said_at = time.monotonic()
             desk.say(*_progress([folders[name] for name in left if not name.startswith("server")]))
         for name, step in list(to_kill.items()):
-            lines = read_lines(folders[name] / "metrics.jsonl")
-            if lines and lines[-1]["step"] >= step:
+            if _has_come_to(step, folders[name]):
                 processes[name].kill()
                 del to_kill[name]
+        for name, step in list(to_strike.items()):
+            if _has_come_to(step, folders[cluster.names[0]]):
+                os.kill(server_process(processes[name].pid), signal.SIGKILL)
+                del to_strike[name]
         time.sleep(WATCH_SECONDS)
+    if missed := [*to_kill, *to_strike]:
+        raise ProcessDied(f"the run was over before {missed[0]} was killed", "let it take more steps")
+
+
+def _has_come_to(step: int, folder: Path) -> bool:
+    lines = read_lines(folder / "metrics.jsonl")
+    return bool(lines) and lines[-1]["step"] >= step
+
+
+def server_process(node: int) -> int:
+    """The id of the process that serves a parameter server's weights.
+
+    Args:
+        node: The id of the process of the node.
+
+    Raises:
+        ProcessDied: There is none just now.
+    """
+    for child in Path(f"/proc/{node}/task/{node}/children").read_text().split():
+        if SERVER_MODULE in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+            return int(child)
+    raise ProcessDied("a parameter server has no server process that could be killed")
 
 
 def _progress(folders: Sequence[Path]) -> tuple[float | None, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from experiments.running import free_ports
+from experiments.ports import free_ports
 from p2pdl.errors import StartupError
 from p2pdl.types import JsonObject
 from tools.lab.choice import lab_for

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.harness import data
 from experiments.harness.experiment import Case, Desk, Figures
 from experiments.observed_server import Seen, train_and_look
-from experiments.running import free_ports
+from experiments.ports import free_ports
 from p2pdl.config import Configuration, load
 from p2pdl.node.run_folder import run_folder
 from p2pdl.types import JsonObject

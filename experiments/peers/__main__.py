@@ -1,10 +1,10 @@
 """TensorFlow's own strategies on the same model, data and batch: how fast they are, and how good what they train.
 
-Claim: with four workers on one machine, `ParameterServerStrategy` (asynchronous, a coordinator, one server) and
-`MultiWorkerMirroredStrategy` (synchronous, a ring) train MNIST to the accuracy of `experiments.parameter_servers` in as
-many samples. So what p2pdl is compared with is a real system in good order.
-Source: the documentation of `tf.distribute`; Keras 3 models in custom loops.
-Command: python -m experiments.peers --data mnist --passes 3          about 3 minutes on two cores
+`ParameterServerStrategy` is asynchronous, with a coordinator and one server; `MultiWorkerMirroredStrategy` is
+synchronous, in a ring. See the documentation of `tf.distribute`; Keras 3 models in custom loops. What is claimed of
+them is in `experiments/tensorflow_strategies.py`; this is to try others of their settings:
+
+    python -m experiments.peers --data mnist --passes 3          about 3 minutes on two cores
 
 Each worker trains on an iid part of its own, the one that p2pdl's nodes have, in a new order in every pass. Under the
 parameter server a worker that is free takes the next steps, so that a faster one makes more passes over its part. SGD
@@ -26,10 +26,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from experiments.harness import data
 from experiments.peers import clusters, records
 from experiments.peers.figures import MIRRORED, PARAMETER_SERVER
 from experiments.peers.work import STEPS_PER_CALL, WARM_UP_CALLS, Work
-from experiments.running import data_file
 from experiments.tables import output, table
 from p2pdl.errors import EXIT_INTERRUPTED, P2pdlError, StartupError
 from p2pdl.node.local_nodes import cores
@@ -104,8 +104,9 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """
     from p2pdl.training.data.registry import load
 
-    is_file = arguments.data in ("mnist", "cifar10")
-    dataset = load(f"npz:{data_file(arguments.data + '.npz')}" if is_file else arguments.data, Path.cwd())
+    if why := data.missing(arguments.data):
+        raise StartupError(why, "or train on others, with --data digits")
+    dataset = load(data.source(arguments.data, Path.cwd()), Path.cwd())
     rows = []
     with tempfile.TemporaryDirectory(prefix="p2pdl-peers-") as folder:
         samples = records.write(dataset, Path(folder), arguments.workers, arguments.seed)

@@ -1,19 +1,20 @@
-"""The experiment of faulty nodes: its data and verdicts against numpy, what a pretender serves, and a small run."""
+"""The experiment of faulty nodes: its data and verdicts against numpy, and what a pretender serves."""
 
 from __future__ import annotations
 
 import json
 import os
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments import faulty_minority
-from experiments.faulty_cluster import HONEST, Row, write_data
-from experiments.faulty_minority import CASES, compared
+from experiments.faulty_cluster import Row, write_data
+from experiments.faulty_minority import CLAIMED, FAULTS, TITLES, conclude, costs
+from experiments.harness.experiment import Size
 from experiments.pretenders import Pretender
 from p2pdl.clock import MonotonicClock
 from p2pdl.partition import partition
@@ -27,8 +28,6 @@ from p2pdl.store.layout import STATUS
 from p2pdl.transport.zeromq import ZmqClient
 from tests.processes import free_port, server, wait_until
 from tests.stores import dense_spec, new_store, publish, random_vector, writing
-
-CASE = {case.name: case for case in CASES}
 
 
 def asking() -> closing[Requester]:
@@ -52,7 +51,7 @@ def row(**changes: Any) -> Row:
     """Three nodes that have fared well."""
     what: dict[str, Any] = {
         "ended": {},
-        "steps": 100,
+        "steps": 2000,
         "step_seconds": [0.01, 0.02, 0.03],
         "accuracies": [0.96, 0.97, 0.98],
         "consensus": [0.985, 0.985, 0.985],
@@ -63,30 +62,41 @@ def row(**changes: Any) -> Row:
     return Row(**{**what, **changes})
 
 
-def compared_with(*runs: tuple[Row, Row]) -> list[dict[str, Any]]:
-    """What comes out for cases of any name."""
-    return compared([(f"case{number}", *both, 10.0, 1.0) for number, both in enumerate(runs)], 100)
+NAMES = list(CLAIMED)
+
+
+def results_of(*runs: tuple[Row, Row]) -> dict[str, Any]:
+    """Of the first cases."""
+    pairs = zip(NAMES, runs, strict=False)
+    return {name: {"with": asdict(first), "without": asdict(second)} for name, (first, second) in pairs}
+
+
+def holds(*runs: tuple[Row, Row]) -> bool:
+    """Whether all that is claimed of the first case holds."""
+    done = conclude(Size.SMALL, results_of(*runs))
+    return all(one.holds for one in done.promises if one.what.startswith(f"{TITLES[NAMES[0]]}: "))
 
 
 def test_steps_are_compared_side_by_side_and_accuracies_with_all_runs_without_faulty_nodes() -> None:
-    first, second = compared_with(
+    results = results_of(
         (row(step_seconds=[0.03] * 3), row(step_seconds=[0.02, 0.03, 0.04])),
         (
             row(step_seconds=[0.022] * 3, consensus=[0.97] * 3),
             row(accuracies=[0.98, 0.97, 0.97], consensus=[0.975] * 3),
         ),
     )
-    assert (first["step_ratio"], second["step_ratio"]) == (pytest.approx(1.0), pytest.approx(1.1))
+    first, second = costs(results).values()
+    assert (first.step_ratio, second.step_ratio) == (pytest.approx(1.0), pytest.approx(1.1))
     # The sorted accuracies are 0.965, 0.97, 0.98 on average, and those after the merge 0.98.
-    assert first["points_before"] == second["points_before"] == pytest.approx(-0.5)
-    assert first["points_after"] == pytest.approx(0.5) and second["points_after"] == pytest.approx(-1.0)
-    json.dumps([first, second])
+    assert first.points_before == second.points_before == pytest.approx(-0.5)
+    assert first.points_after == pytest.approx(0.5) and second.points_after == pytest.approx(-1.0)
+    assert costs(json.loads(json.dumps(results)))[NAMES[1]].points_after == second.points_after
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"steps": 99},
+        {"steps": 1999},
         {"step_seconds": [0.0221] * 3},
         {"step_seconds": []},
         {"accuracies": [0.949, 0.97, 0.98]},
@@ -96,30 +106,22 @@ def test_steps_are_compared_side_by_side_and_accuracies_with_all_runs_without_fa
     ],
 )
 def test_what_costs_more_than_is_claimed_does_not_hold(changes: dict[str, Any]) -> None:
-    assert compared_with((row(), row()))[0]["holds"]
-    assert not compared_with((row(**changes), row()))[0]["holds"]
-    assert not compared_with((row(), row(ended={"node1": "exit code 1"})))[0]["holds"]
+    assert holds((row(), row()))
+    assert not holds((row(**changes), row()))
+    assert not holds((row(), row(ended={"node1": "exit code 1"})))
 
 
-def test_table_names_what_failed_and_who_was_merged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_name_what_failed_and_who_was_merged() -> None:
     faulty = row(failures={"not-finite": 3}, merged=["node4"], ended={"node1": "exit code 1"}, step_seconds=[])
-    faulty_minority.show(compared_with((faulty, row())))
-    said = capsys.readouterr().out
-    assert "case0: not-finite 3 failures" in said and "node4 in somebody's final merge" in said
-    assert "node1 (with faulty nodes) ended with exit code 1" in said and "does not hold" in said
-
-
-def test_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        faulty_minority.parse(["--cases", "nan,rude"])
-    assert "there is no case rude" in capsys.readouterr().err
+    _, met = conclude(Size.SMALL, results_of((faulty, row()))).tables
+    assert met.rows == [[TITLES[NAMES[0]], "not-finite 3", "node4", "node1: exit code 1"]]
 
 
 @pytest.mark.parametrize("name", ["silent", "scaled", "lying", "stale"])
 def test_pretender_serves_what_its_case_makes_of_an_honest_nodes_weights(name: str, tmp_path: Path) -> None:
     spec = dense_spec(5008)
     first, newest = random_vector(5008, 1), random_vector(5008, 2)
-    own, case = f"127.0.0.1:{free_port()}", CASE[name]
+    own, case = f"127.0.0.1:{free_port()}", FAULTS[name]
     inbox = Inbox(spec)
 
     def pull() -> Any:
@@ -163,7 +165,7 @@ def test_pretender_serves_what_its_case_makes_of_an_honest_nodes_weights(name: s
 
 def test_pretender_that_stops_does_not_answer_and_is_ended_all_the_same(tmp_path: Path) -> None:
     own = f"127.0.0.1:{free_port()}"
-    with Pretender("faulty", own, own, {}, "lab", CASE["nan"].change, None, tmp_path / "log") as pretender:
+    with Pretender("faulty", own, own, {}, "lab", FAULTS["nan"].change, None, tmp_path / "log") as pretender:
         pretender.stop()
         with asking() as requester:
             answers = requester.ask_all([own], StatusRequest(), 0.5)
@@ -178,13 +180,3 @@ def _target(name: str) -> str:
         return os.readlink(f"/proc/self/fd/{name}")
     except OSError:
         return ""
-
-
-@pytest.mark.slow
-def test_small_run_says_how_it_went(capsys: pytest.CaptureFixture[str]) -> None:
-    assert faulty_minority.main(["--quick", "--json"]) == 0
-    [found] = json.loads(capsys.readouterr().out)["rows"]
-    assert found["case"] == "nan"
-    for which in (found["with"], found["without"]):
-        assert which["ended"] == {} and which["steps"] == 1000 and len(which["accuracies"]) == len(HONEST)
-    assert found["with"]["failures"]["not-finite"] > 0 and found["without"]["merged"] == []

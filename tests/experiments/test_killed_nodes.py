@@ -1,4 +1,4 @@
-"""The experiment of killed nodes: what it configures, its rows against observations made by hand, and a small run."""
+"""The experiment of killed nodes: what it configures, and its figures against observations made by hand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from experiments import killed_nodes
+from experiments.harness.experiment import Size
+from experiments.killed_nodes import EXPERIMENT, KILLED, UNDISTURBED, conclude
 from p2pdl.config import load
 from tools.storm.observations import Ending, Observations, Stop
 from tools.storm.schedule import round_robin
@@ -26,18 +28,18 @@ def seen(**changes: Any) -> Observations:
     return Observations(100, **{**what, **changes})
 
 
-def row(observed: Observations, reference: float | None = 0.97) -> dict[str, Any]:
-    kills = round_robin(0, ["node1", "node2"], every=10.0, rounds=1, seconds=1.0)
-    return killed_nodes.row("killed", kills, observed, 60.0, 1.0, reference)
+def found(observed: Observations) -> dict[str, Any]:
+    return killed_nodes.figures(round_robin(0, ["node1", "node2"], every=10.0, rounds=1, seconds=1.0), observed)
 
 
 def test_run_that_keeps_the_claim_holds() -> None:
-    found = row(seen())
-    assert found["broken"] == [] and found["kills"] == 2 and found["merged"] == 2
-    assert found["return_seconds"] == [9.0, 9.0]
+    figures = found(seen())
+    assert figures["broken"] == [] and figures["kills"] == 2 and figures["merged"] == 2
+    assert figures["return_seconds"] == [9.0, 9.0]
     # From 9.5 s on it was dead: what is left of the way from 9 s to 20 s is half a second.
-    assert found["longest_gap_seconds"] == 1.0
-    json.dumps(found)
+    assert figures["longest_gap_seconds"] == 1.0
+    assert figures["curves"]["node1"]["step"][-1] == 29
+    json.dumps(figures)
 
 
 @pytest.mark.parametrize(
@@ -51,39 +53,30 @@ def test_run_that_keeps_the_claim_holds() -> None:
     ],
 )
 def test_run_that_breaks_the_claim_says_how(changes: dict[str, Any], words: str) -> None:
-    assert any(words in line for line in row(seen(**changes))["broken"])
+    figures = found(seen(**changes))
+    assert any(words in line for line in figures["broken"])
+    done = conclude(Size.SMALL, {KILLED: figures})
+    assert any(words in note for note in done.notes)
+    assert next(one for one in done.promises if one.what.startswith("what did not go")).holds is False
 
 
-@pytest.mark.parametrize("reference, holds", [(0.9749, True), (0.9751, False), (None, True)])
-def test_consensus_may_lie_half_a_point_lower(reference: float | None, holds: bool) -> None:
-    assert (row(seen(), reference)["broken"] == []) is holds
+@pytest.mark.parametrize("reference, holds", [(0.9749, True), (0.9751, False), (None, None)])
+def test_consensus_may_lie_half_a_point_lower(reference: float | None, holds: bool | None) -> None:
+    results = {KILLED: found(seen())}
+    if reference is not None:
+        results[UNDISTURBED] = {**found(seen(stops=[])), "accuracy": reference}
+    cost, merged, kills, broken = conclude(Size.SMALL, results).promises
+    assert cost.holds is holds and broken.holds
+    # Two nodes, where eight are wanted.
+    assert merged.holds is False and kills.holds is False
 
 
 def test_configuration_is_accepted(tmp_path: Path) -> None:
-    plan = killed_nodes.planned(killed_nodes.parse(["--quick"]))
-    nodes = [{"name": name, "address": f"127.0.0.1:{7100 + n}"} for n, name in enumerate(plan.nodes)]
+    case = EXPERIMENT.cases(Size.SMOKE)[1]
+    plan = case.settings["plan"]
+    nodes = [{"name": name, "address": f"127.0.0.1:{7100 + n}"} for n, name in enumerate(plan["nodes"])]
     file = tmp_path / "peers.yaml"
-    file.write_text(json.dumps({"cluster": {"name": "killed"}, "nodes": nodes, **plan.sections}))
+    file.write_text(json.dumps({"cluster": {"name": "killed"}, "nodes": nodes, **plan["sections"]}))
     configuration = load(file)
-    assert configuration.train.steps == plan.steps and configuration.checkpoint.every == 1
-
-
-@pytest.mark.parametrize("words", [["--nodes", "1"], ["--every", "0"], ["--rounds", "0"]])
-def test_senseless_numbers_are_refused(words: list[str]) -> None:
-    with pytest.raises(SystemExit):
-        killed_nodes.parse(words)
-
-
-def test_table_says_what_does_not_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    killed_nodes.show([row(seen(), None), row(seen(left=["the file a.tmp"]), 0.9)])
-    said = capsys.readouterr().out
-    assert "+7.00" in said and "does not hold" in said and "killed: left: the file a.tmp" in said
-
-
-@pytest.mark.slow
-def test_small_run_holds(capsys: pytest.CaptureFixture[str]) -> None:
-    assert killed_nodes.main(["--quick", "--json"]) == 0
-    undisturbed, killed = json.loads(capsys.readouterr().out)["rows"]
-    assert (undisturbed["kills"], killed["kills"]) == (0, 2)
-    # The few test images of digits say little about accuracy.
-    assert [line for line in killed["broken"] if "points" not in line] == []
+    assert configuration.train.steps == 600 and configuration.checkpoint.every == 1
+    assert {one.digest for one in EXPERIMENT.cases(Size.SMOKE)} != {case.digest}

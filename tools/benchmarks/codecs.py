@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from experiments.shaped_pull import CHANGE_SIGMA, layout
+from experiments.pulled_vector import CHANGE_SIGMA, layout
 from p2pdl.codec import CODECS
 from p2pdl.codec.ends import decoder, encoder
 from p2pdl.spec import shards_in

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from experiments.shaped_pull import layout
+from experiments.pulled_vector import layout
 from p2pdl.keys import AllowedKey, allow, write_secret
 from p2pdl.store.layout import SLOTS
 from p2pdl.transport.curve import make_keypair

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.shaped_pull import CHANGE_SIGMA, layout
+from experiments.pulled_vector import CHANGE_SIGMA, layout
 from p2pdl.store.layout import LEASES, SLOTS
 from tools.benchmarks.accounting import own_peak_nbytes
 from tools.benchmarks.cases import CASES, Case

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from experiments.shaped_pull import layout
+from experiments.pulled_vector import layout
 from p2pdl.store.layout import SLOTS
 from tools.benchmarks.measurement import Effort, Found, Row, Target, alternate
 from tools.benchmarks.pulling import pull_on_request

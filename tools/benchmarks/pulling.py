@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from experiments.shaped_pull import layout, receive
+from experiments.pulled_vector import layout, receive
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import RejectedWeights
 from p2pdl.lifeline import yield_to_training

@@ -26,7 +26,7 @@ import numpy as np
 import xxhash
 import zmq
 
-from experiments.running import free_ports
+from experiments.ports import free_ports
 from p2pdl.errors import PeerTimeout, ProtocolError
 from p2pdl.node.children import Lifeline, start_listening
 from p2pdl.protocol.messages import Envelope, InitialRequest, JoinRequest, PushRequest, Request, WorkerReply

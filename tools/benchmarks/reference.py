@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.shaped_pull import WEIGHT_SIGMA, send_on_request
+from experiments.pulled_vector import WEIGHT_SIGMA, send_on_request
 from p2pdl.types import Float32Vector
 from tools.benchmarks.measurement import seconds_of
 from tools.benchmarks.role import answer, orders

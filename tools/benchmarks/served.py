@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from experiments.running import free_ports
+from experiments.ports import free_ports
 from p2pdl.node.children import Lifeline, start_server
 from p2pdl.protocol.serving import ServingLimits
 from p2pdl.spec import WeightSpec

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from experiments.shaped_pull import CHANGE_SIGMA, layout
+from experiments.pulled_vector import CHANGE_SIGMA, layout
 from tools.benchmarks.accounting import processor_seconds
 from tools.benchmarks.measurement import Effort, Found, Row, alternate
 from tools.benchmarks.pulling import pull_on_request

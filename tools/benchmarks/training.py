@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.shaped_pull import CHANGE_SIGMA
+from experiments.pulled_vector import CHANGE_SIGMA
 from p2pdl import merge, topology
 from p2pdl.clock import MonotonicClock
 from p2pdl.protocol.neighbours import Neighbours

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from experiments.running import free_ports
+from experiments.ports import free_ports
 from p2pdl.errors import ProcessDied, StartupError
 from p2pdl.node.children import Lifeline
 from p2pdl.types import NodeId

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.running import DATA
+from experiments.harness.data import DATA
 from p2pdl.config import load
 from p2pdl.errors import StartupError
 from p2pdl.node.local_nodes import cores

@@ -125,7 +125,9 @@ class Run:
         return True
 
 
-def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float, proxied: bool = True) -> Observations:
+def braved(
+    plan: Plan, events: Sequence[Event], folder: Path, patience: float, proxied: bool = True, tell: Say = say
+) -> Observations:
     """Run a cluster through a storm, end whatever is left of it, and see what that was.
 
     Args:
@@ -134,6 +136,7 @@ def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float, p
         folder: A new folder.
         patience: Seconds after the storm within which the nodes have to finish.
         proxied: Whether there is a fault proxy before each node; events that strike links need it.
+        tell: Tells people.
 
     Raises:
         StartupError: The folder cannot be made.
@@ -144,7 +147,7 @@ def braved(plan: Plan, events: Sequence[Event], folder: Path, patience: float, p
     with StormCluster(folder, plan.nodes, plan.sections, proxied=proxied, beside=beside) as cluster:
         journal = Journal(folder / "journal.jsonl", plan.to_json())
         try:
-            seen = Run(cluster, events, journal, say, plan.steps, patience).run()
+            seen = Run(cluster, events, journal, tell, plan.steps, patience).run()
         finally:
             journal.close()
     gc.collect()

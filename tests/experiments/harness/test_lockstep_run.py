@@ -1,4 +1,4 @@
-"""Runs in lock-step as cases: against plain training of one node, and twice the same."""
+"""Runs in lock-step as cases: against plain training, against an exchange in numpy, and twice the same."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from experiments.harness.lockstep_run import LockstepRun, lockstep_case, train
+from experiments.lockstep import LocalModel, LockStep
 from p2pdl.config import load
 from p2pdl.node.training_run import preparation_settings
 from p2pdl.training.evaluate import evaluate
@@ -46,6 +48,38 @@ def test_one_machine_is_plain_training(tmp_path: Path) -> None:
     assert found["accuracy"] == pytest.approx(plain.accuracy) and found["nodes"] == [plain.accuracy]
     assert found["looks"]["step"] == [4, 8, 9] and found["looks"]["loss"][-1] == pytest.approx(plain.loss, rel=1e-4)
     assert found["nbytes"] == 0 and found["kept"] == pytest.approx(parts.density())
+
+
+def test_lock_step_is_the_exchange_written_down_in_numpy(tmp_path: Path) -> None:
+    length = {"steps": 8, "batch_size": 16}
+    found = run(tmp_path, 2, train=length, gossip={"topology": "ring", "merge": "mean", "exchange_every": 2})
+    configuration = load(tmp_path / "peers.yaml", ())
+    names = configuration.names
+    trained = [LocalModel(Preparation(preparation_settings(configuration, name))) for name in names]
+    vectors = [model.reset() for model in trained]
+    inbox: list[np.ndarray] | None = None
+    for exchange in range(4):
+        vectors = [model.train(vector, 2 * exchange, 2)[0] for model, vector in zip(trained, vectors, strict=True)]
+        if inbox is not None:
+            vectors = [vector + np.float32(0.5) * other for vector, other in zip(vectors, inbox, strict=True)]
+        inbox = [vectors[1] - vectors[0], vectors[0] - vectors[1]]
+    consensus = np.mean(vectors, axis=0)
+    assert found["looks"]["step"] == [4, 8]
+    assert found["accuracy"] == trained[0].test(consensus, 200).accuracy
+    apart = np.stack(vectors) - consensus
+    assert found["looks"]["distance"][-1] == pytest.approx(float(np.sqrt(np.mean(np.square(apart)))), rel=1e-3)
+
+
+@pytest.mark.parametrize("codec", ["float32", "int8", "top-k:0.05:int8", "mean-threshold:int8"])
+def test_every_codec_exchanges_as_often(codec: str, tmp_path: Path) -> None:
+    run(tmp_path, 2)
+    configuration = load(tmp_path / "peers.yaml", ())
+    models = [LocalModel(Preparation(preparation_settings(configuration, name))) for name in configuration.names]
+    lock_step = LockStep(models, codec, steps=12, exchange_every=1, topology="random", merge="contribution", seed=1)
+    *_, last = lock_step.run(look_every=12, samples=100)
+    # The pull that is asked for after the last step comes too late.
+    assert [node.merges for node in lock_step.cluster.nodes.values()] == [11, 11] and 0 < last.accuracy <= 1
+    assert [dict(node.failures) for node in lock_step.cluster.nodes.values()] == [{}, {}]
 
 
 def test_nodes_that_never_exchange_are_where_their_own_data_takes_them(tmp_path: Path) -> None:
