@@ -25,7 +25,7 @@ from p2pdl.report.findings import BarChart, Bars, Chart, FoundTable, LineChart, 
 from p2pdl.report.words import decimals, megabytes
 from p2pdl.types import JsonObject
 
-NODES = {Size.SMOKE: [2, 4], Size.SMALL: [2, 4, 8], Size.PAPER: [2, 4, 8, 16]}
+NODES = {Size.SMOKE: [2], Size.SMALL: [2, 4, 8], Size.PAPER: [2, 4, 8, 16]}
 PARTS = {"iid": "equal random parts", "dirichlet": "skewed parts"}
 SEEDS = {Size.SMOKE: [0], Size.SMALL: [0], Size.PAPER: [0, 1, 2]}
 BATCH = 64

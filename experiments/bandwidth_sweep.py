@@ -30,6 +30,9 @@ PLACES = {ONE: "one link", ALL: "all links"}
 """Which links are limited: the server's, or the first node's, or everybody's."""
 
 EVERY = (50.0, 100.0, 300.0, 1000.0)
+SYSTEMS = {Size.SMOKE: ["asp"], Size.SMALL: ["gossip", "asp"], Size.PAPER: ["gossip", "asp"]}
+"""Of p2pdl."""
+
 RATES: dict[Size, dict[str, tuple[float, ...]]] = {
     Size.SMOKE: {ONE: (100.0,), ALL: ()},
     Size.SMALL: {ONE: EVERY, ALL: (50.0, 300.0)},
@@ -59,7 +62,7 @@ STEPS_OF_SERVERS = {50.0: 0.25, 100.0: 0.4, 300.0: 0.8}
 """The share of these steps that a worker does whose server has so many Mbit/s: a few tell enough of such long ones."""
 
 MINUTES = {
-    Size.SMOKE: {"gossip": 0.2, "asp": 0.2},
+    Size.SMOKE: {"asp": 0.2},
     Size.SMALL: {"gossip": 0.8, "asp": 1.1, "tensorflow": 2.0},
     Size.PAPER: {"gossip": 12.0, "asp": 25.0, "tensorflow": 40.0},
 }
@@ -71,7 +74,7 @@ NOTES = [
 
 def cases(size: Size) -> Sequence[Case]:
     found = []
-    for system in ("gossip", "asp"):
+    for system in SYSTEMS[size]:
         for place, rates in RATES[size].items():
             found += [_ours(size, system, place, rate) for rate in rates]
         if size != Size.SMOKE:

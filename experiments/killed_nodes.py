@@ -63,18 +63,13 @@ def cases(size: Size) -> Sequence[Case]:
     plan = Plan(SEED, _names(size), 0.0, EVERY[size], ["kill"], _sections(size))
     settings = {"plan": plan.to_json(), "data": name}
     kills = round_robin(SEED, plan.nodes, EVERY[size], 1, AWAY_SECONDS)
+    runs: list[tuple[str, str, JsonObject, Sequence[Event]]] = [
+        (UNDISTURBED, "nobody is killed", {}, []),
+        (KILLED, f"one of {NODES[size]} nodes is killed every {EVERY[size]:g} s", {"away": AWAY_SECONDS}, kills),
+    ]
     return [
-        Case(
-            UNDISTURBED, "nobody is killed", settings, _work(plan, name, []), MINUTES[size], lambda: data.missing(name)
-        ),
-        Case(
-            KILLED,
-            f"one of {NODES[size]} nodes is killed every {EVERY[size]:g} s",
-            {**settings, "away": AWAY_SECONDS},
-            _work(plan, name, kills),
-            MINUTES[size],
-            lambda: data.missing(name),
-        ),
+        Case(case, title, settings | more, _work(plan, name, events), MINUTES[size], lambda: data.missing(name))
+        for case, title, more, events in (runs[1:] if size == Size.SMOKE else runs)
     ]
 
 

@@ -29,6 +29,7 @@ from p2pdl.types import JsonObject
 
 POLICIES = ("bsp", "ssp 3", "cui-ps", "adsp")
 VICTIMS = {"worker": "a worker", "server": "the server"}
+KILLED = {Size.SMOKE: ["server"], Size.SMALL: list(VICTIMS), Size.PAPER: list(VICTIMS)}
 CHOSEN = {Size.SMOKE: ["cui-ps"], Size.SMALL: list(POLICIES), Size.PAPER: list(POLICIES)}
 WORKERS = {Size.SMOKE: 2, Size.SMALL: 4, Size.PAPER: 4}
 STEPS = {Size.SMOKE: 400, Size.SMALL: 704, Size.PAPER: 4688}
@@ -49,7 +50,7 @@ NOTES = [
 
 def cases(size: Size) -> Sequence[Case]:
     settings = {title: settings for title, _, settings in CASES}
-    return [_case(size, policy, victim, settings[policy]) for policy in CHOSEN[size] for victim in VICTIMS]
+    return [_case(size, policy, victim, settings[policy]) for policy in CHOSEN[size] for victim in KILLED[size]]
 
 
 def _name(policy: str, victim: str) -> str:

@@ -68,7 +68,7 @@ SECONDS_OF_ADSP = {"check_period": 1.0, "pushes": 4, "search_window": 2.0, "sear
 EQUAL, FREE, ONE = "all-100", "free", "one-300"
 LINKS = {EQUAL: "all at 100 Mbit/s", FREE: "no limit", ONE: "the server, or one node, at 300 Mbit/s"}
 USED = {Size.SMOKE: [EQUAL], Size.SMALL: [EQUAL, FREE], Size.PAPER: [EQUAL, FREE, ONE]}
-CHOSEN = {Size.SMOKE: ["gossip", "asp"], Size.SMALL: list(SYSTEMS), Size.PAPER: list(SYSTEMS)}
+CHOSEN = {Size.SMOKE: ["gossip"], Size.SMALL: list(SYSTEMS), Size.PAPER: list(SYSTEMS)}
 
 WORKERS = {Size.SMOKE: 2, Size.SMALL: 4, Size.PAPER: 4}
 WIDTH = {Size.SMOKE: 0.25, Size.SMALL: 0.25, Size.PAPER: 1.0}

@@ -31,7 +31,7 @@ RATE = 1000.0
 
 ALL, AUTO = "all", "auto"
 RANGES = {
-    Size.SMOKE: ["1", ALL],
+    Size.SMOKE: ["1"],
     Size.SMALL: ["1", "2", "4", "8", ALL, AUTO],
     Size.PAPER: ["1", "2", "4", "8", ALL, AUTO],
 }
@@ -47,7 +47,7 @@ LEARNING_RATE = 0.2
 """That of the preset; with twice as much, long ranges go up and down."""
 
 MINUTES = {
-    Size.SMOKE: dict.fromkeys(["1", ALL], 0.3),
+    Size.SMOKE: {"1": 0.3},
     Size.SMALL: {"1": 0.8, "2": 0.8, "4": 0.9, "8": 1.1, ALL: 2.0, AUTO: 1.0},
     Size.PAPER: {"1": 10.0, "2": 10.0, "4": 15.0, "8": 25.0, ALL: 40.0, AUTO: 15.0},
 }

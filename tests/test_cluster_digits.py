@@ -19,7 +19,7 @@ from tests.pretended_clusters import write_configuration
 from tests.processes import ROOT, wait_until
 
 START_SECONDS = 60.0
-"""Far more than four trainers need to load TensorFlow, so that a busy machine is no failure."""
+"""Far more than two trainers need to load TensorFlow, so that a busy machine is no failure."""
 
 STOP_SECONDS = 30.0
 
@@ -79,8 +79,8 @@ def wait_for_training(file: Path) -> None:
     assert wait_until(all_train, START_SECONDS)
 
 
-def test_four_nodes_train_digits_to_a_consensus(tmp_path: Path) -> None:
-    file = write_configuration(tmp_path, nodes=4)
+def test_two_nodes_train_digits_to_a_consensus(tmp_path: Path) -> None:
+    file = write_configuration(tmp_path, nodes=2)
     with up(file, "--set", "train.passes=20") as process:
         output, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
@@ -88,11 +88,11 @@ def test_four_nodes_train_digits_to_a_consensus(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "lab"
     assert summary == json.loads((folder / "summary.json").read_text())
     assert summary["strategy"] == "gossip"
-    assert summary["consensus"]["nodes"] == ["node1", "node2", "node3", "node4"]
+    assert summary["consensus"]["nodes"] == ["node1", "node2"]
     assert summary["consensus"]["test_accuracy"] > 0.9
     for node in summary["nodes"]:
         assert node["state"] == "done"
-        assert node["steps"] >= 20 * 350 // 64
+        assert node["steps"] >= 20 * 716 // 64
         assert node["merges"] > 0
         assert node["bytes_received"] > 0
         assert node["before_final_merge"]["test_accuracy"] > 0.85
@@ -129,7 +129,8 @@ def test_ctrl_c_stops_a_cluster_in_training_and_leaves_its_summaries(tmp_path: P
     assert all((tmp_path / "runs" / "lab" / name / "model.keras").exists() for name in ("node1", "node2"))
 
 
-@pytest.mark.parametrize("how", [pytest.param("killed", marks=pytest.mark.slow), "interrupted twice"])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "interrupted twice"])
 def test_cluster_that_ends_at_once_leaves_no_process(tmp_path: Path, how: str) -> None:
     file = write_configuration(tmp_path, nodes=2)
     with up(file, "--set", "train.steps=1000000") as process:

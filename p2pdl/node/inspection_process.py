@@ -12,6 +12,7 @@ import numpy as np
 from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError
 from p2pdl.node.inspection import Inspection
+from p2pdl.training.keras_import import load_keras
 
 
 def main() -> int:
@@ -29,7 +30,8 @@ def main() -> int:
 
 
 def _inspect(configuration: Configuration) -> Inspection:
-    # These load TensorFlow, which takes seconds.
+    # Loads TensorFlow, which takes seconds.
+    load_keras()
     from p2pdl.node.training_run import preparation_settings
     from p2pdl.training import preparation
     from p2pdl.training.batches import Batches

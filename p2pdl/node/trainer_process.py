@@ -14,6 +14,7 @@ from p2pdl.errors import P2pdlError
 from p2pdl.lifeline import end_with_parent
 from p2pdl.node.children import TrainerSettings
 from p2pdl.node.logs import keep_native_noise_out, log_to
+from p2pdl.training.keras_import import load_keras
 
 EXIT_CRASHED = 70
 """A fault of the program, which the trainer did not foresee: unlike the others it may not come back."""
@@ -36,7 +37,8 @@ def main(settings: TrainerSettings) -> int:
     terminal = keep_native_noise_out(log_path)
     log_to(log_path, settings.node, "trainer", terminal)
     try:
-        # Loads TensorFlow, which takes seconds; nothing before this line needs it.
+        # Loads TensorFlow, which takes seconds; nothing before these lines needs it.
+        load_keras()
         from p2pdl.node.training_run import TrainingRun
 
         configuration = Configuration.from_json(Path(settings.configuration).read_text())

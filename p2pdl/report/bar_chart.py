@@ -56,6 +56,9 @@ def bar_picture(chart: BarChart, name: str, room: Room) -> Picture | None:
         for number, (bars, values) in enumerate(zip(shown, found, strict=True)):
             places = np.arange(len(groups), dtype=np.float64) + thickness * (number - (len(shown) - 1) / 2)
             drawn = ~np.isnan(values)
+            if not drawn.any():
+                # Its entry in the legend would have the colour of another one.
+                continue
             is_hollow = bars.published
             axes.barh(
                 *(places[drawn], values[drawn], 0.86 * thickness),

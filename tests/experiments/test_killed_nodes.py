@@ -72,11 +72,11 @@ def test_consensus_may_lie_half_a_point_lower(reference: float | None, holds: bo
 
 
 def test_configuration_is_accepted(tmp_path: Path) -> None:
-    case = EXPERIMENT.cases(Size.SMOKE)[1]
+    [case] = EXPERIMENT.cases(Size.SMOKE)
     plan = case.settings["plan"]
     nodes = [{"name": name, "address": f"127.0.0.1:{7100 + n}"} for n, name in enumerate(plan["nodes"])]
     file = tmp_path / "peers.yaml"
     file.write_text(json.dumps({"cluster": {"name": "killed"}, "nodes": nodes, **plan["sections"]}))
     configuration = load(file)
     assert configuration.train.steps == 600 and configuration.checkpoint.every == 1
-    assert {one.digest for one in EXPERIMENT.cases(Size.SMOKE)} != {case.digest}
+    assert len({case.digest for case in EXPERIMENT.cases(Size.SMALL)}) == 2

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import zmq
 
+from p2pdl.config import load
 from p2pdl.spec import WeightSpec
 from p2pdl.store import memory
 from p2pdl.store.writer import StoreWriter
@@ -78,14 +79,13 @@ def silent(address: str) -> Iterator[None]:
         yield
 
 
-def spec_of_the_model(folder: Path) -> WeightSpec:
-    """What a node of such a laboratory publishes, asked of one that is ended then."""
-    alone = folder / "alone"
-    alone.mkdir()
-    lab = make_lab(alone, 1, train=ENDLESS)
-    with node(lab, "node1"):
-        assert wait_until(lambda: lab.has_reached("node1", 1), START_SECONDS)
-        return lab.spec("node1")
+def spec_of_the_model(file: Path) -> WeightSpec:
+    """What a node of such a laboratory publishes."""
+    from p2pdl.node.training_run import preparation_settings
+    from p2pdl.training.preparation import Preparation
+    from p2pdl.training.weights import spec_of
+
+    return spec_of(Preparation(preparation_settings(load(file), "node1")).model)
 
 
 def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_steps(tmp_path):
@@ -97,7 +97,7 @@ def test_a_node_among_peers_that_are_down_silent_alien_or_diverged_does_all_its_
         stack.enter_context(babbling(at["node4"]))
         stack.enter_context(serving(at["node5"], other_model, 0.0))
         # All are there before the first exchange: who is found down is asked again seconds later.
-        spec = spec_of_the_model(tmp_path)
+        spec = spec_of_the_model(lab.file)
         stack.enter_context(serving(at["node6"], spec, 0.0, cluster="elsewhere"))
         stack.enter_context(serving(at["node7"], spec, float("nan")))
         started = stack.enter_context(node(lab, "node1"))

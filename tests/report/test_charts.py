@@ -65,6 +65,14 @@ def test_published_bars_are_hollow_and_hatched() -> None:
     assert "DGC (published)" in texts(picture)
 
 
+def test_series_without_a_bar_has_no_entry_and_leaves_the_others_their_colours() -> None:
+    series = [Bars("empty", [None, None]), Bars("full", [1.0, 2.0])]
+    picture = drawn(BarChart("a", "A title", "A caption.", "y", ["g", "h"], series))
+    [full] = picture.figure.axes[0].containers
+    assert to_hex(full[0].get_facecolor()) == colour(1)
+    assert "full" in texts(picture) and "empty" not in texts(picture)
+
+
 def test_bars_are_as_long_as_their_figures_which_stand_at_their_ends() -> None:
     picture = drawn(bar_chart(log=False))
     ours, theirs = picture.figure.axes[0].containers

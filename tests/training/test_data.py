@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from p2pdl.errors import DataUnavailable
 from p2pdl.training.data.dataset import scaled
@@ -36,6 +38,21 @@ def test_digits_are_split_the_same_way_every_time(tmp_path):
     for labels in (first.y_train, first.y_test):
         shares = np.bincount(labels, minlength=10) / len(labels)
         assert np.abs(shares - 0.1).max() < 0.005
+
+
+@pytest.mark.parametrize("is_where_it_was", [True, False])
+def test_digits_are_scikit_learns_wherever_it_keeps_them(is_where_it_was, monkeypatch, tmp_path):
+    if not is_where_it_was:
+        monkeypatch.setattr("p2pdl.training.data.digits.FILE", Path("elsewhere"))
+    dataset = load("digits", tmp_path)
+    theirs = sklearn.datasets.load_digits()
+    test = np.zeros(len(theirs.target), bool)
+    for digit in range(10):
+        test[np.flatnonzero(theirs.target == digit)[::5]] = True
+    np.testing.assert_array_equal(16 * dataset.x_train[..., 0], theirs.images[~test])
+    np.testing.assert_array_equal(16 * dataset.x_test[..., 0], theirs.images[test])
+    np.testing.assert_array_equal(dataset.y_train, theirs.target[~test])
+    np.testing.assert_array_equal(dataset.y_test, theirs.target[test])
 
 
 def test_npz_of_uint8_images_stays_uint8_and_gets_a_channel_axis(tmp_path):
