@@ -1,8 +1,8 @@
-"""A vector that one process serves, by p2pdl and by bare TCP, and another one pulls: on two hosts of a network.
+"""A vector that is served by p2pdl and by bare TCP, and fetched from either, by processes on hosts of a network.
 
-One, in the role `serve`, has p2pdl's own server process serve a vector like a model's weights, of which each version
-differs a little from the one before; the other, in the role `pull`, has p2pdl's own requester pull it, or fetches the
-same float32 bytes from a TCP socket.
+The vector is like a model's weights, and each version differs a little from the one before. The process in the role
+`serve` has p2pdl's own server process serve it; the one in the role `send` writes its float32 bytes to a TCP socket;
+the one in the role `fetch` has p2pdl's own requester pull it, or reads it from that socket.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.network import ShapedNetwork
+from experiments.harness.hosts import Hosts
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import ProcessDied
 from p2pdl.lifeline import end_with_parent
@@ -35,7 +36,6 @@ from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.types import Float32Vector
 
 CLUSTER = "shaped"
-PULL_PORT, TCP_PORT = 7001, 7002
 WEIGHT_SIGMA, CHANGE_SIGMA = 0.05, 0.001
 """Standard deviations of the first version's elements, and of what each later version adds to them."""
 
@@ -46,25 +46,24 @@ PULL_SECONDS, SILENCE_SECONDS = 3600.0, 20.0
 def main() -> int:
     role, lifeline, settings = json.loads(sys.argv[1])
     end_with_parent(lifeline)
-    return serve(**settings) if role == "serve" else pull(**settings)
+    return {"serve": serve, "send": send, "fetch": fetch}[role](**settings)
 
 
 class Worker:
-    """This program in another role on a host: it does what each line of its input says and answers with a line.
+    """This program in a role: it does what each line of its input says and answers with a line.
 
     Args:
-        network: The hosts.
-        host: Where it runs.
-        role: `serve` or `pull`.
+        hosts: Where it runs: on the one that is named as the role.
+        role: `serve`, `send` or `fetch`.
         settings: What the role's function takes.
     """
 
-    def __init__(self, network: ShapedNetwork, host: int, role: str, **settings: Any) -> None:
+    def __init__(self, hosts: Hosts, role: str, **settings: Any) -> None:
         self._role = role
         self._lifeline = Lifeline()
         what = json.dumps([role, self._lifeline.reading, settings])
-        self._process = network.run(
-            host,
+        self._process = hosts.run(
+            role,
             [sys.executable, "-m", "experiments.pulled_vector", what],
             pass_fds=[self._lifeline.reading],
             stdin=subprocess.PIPE,
@@ -100,25 +99,43 @@ class Worker:
         return said
 
 
-def serve(elements: int, address: str) -> int:
-    """Serve the vector by p2pdl and by TCP; each line of the input asks for a new version."""
+def serve(elements: int, bind: str) -> int:
+    """Serve the vector by p2pdl; each line of the input asks for a new version."""
     spec = layout(elements)
-    random = np.random.default_rng(0)
-    vector = WEIGHT_SIGMA * random.standard_normal(spec.size, np.float32)
     lifeline, store = Lifeline(), memory.create()
-    server = start_server(CLUSTER, "server", f"{address}:{PULL_PORT}", store, lifeline, None)
+    server = start_server(CLUSTER, "server", bind, store, lifeline, None)
     writer = StoreWriter(store, spec)
-    listener = socket.create_server((address, TCP_PORT))
-    threading.Thread(target=send_on_request, args=(listener, vector), daemon=True).start()
+    for step, (_, vector) in enumerate(zip(sys.stdin, versions(spec.size), strict=False), 1):
 
-    def fill(target: Float32Vector) -> None:
-        np.copyto(target, vector)
+        def fill(target: Float32Vector, vector: Float32Vector = vector) -> None:
+            np.copyto(target, vector)
 
-    for step, _ in enumerate(sys.stdin, 1):
-        np.add(vector, CHANGE_SIGMA * random.standard_normal(spec.size, np.float32), out=vector)
         answer(version=writer.publish(fill, step=step, samples=step, loss=1.0))
     server.terminate()
     return server.wait()
+
+
+def send(elements: int, bind: str) -> int:
+    """Send the vector by TCP to whoever asks; each line of the input asks for a new version."""
+    host, port = bind.split(":")
+    listener = socket.create_server((host, int(port)))
+    changing = versions(elements)
+    vector = next(changing)
+    threading.Thread(target=send_on_request, args=(listener, vector), daemon=True).start()
+    for number, _ in enumerate(sys.stdin):
+        if number:
+            next(changing)
+        answer(version=number + 1)
+    return 0
+
+
+def versions(elements: int) -> Iterator[Float32Vector]:
+    """The vector, in each version; always the same array, and the same versions in every process."""
+    random = np.random.default_rng(0)
+    vector = WEIGHT_SIGMA * random.standard_normal(elements, np.float32)
+    while True:
+        np.add(vector, CHANGE_SIGMA * random.standard_normal(elements, np.float32), out=vector)
+        yield vector
 
 
 def send_on_request(listener: socket.socket, vector: Float32Vector) -> None:
@@ -130,8 +147,15 @@ def send_on_request(listener: socket.socket, vector: Float32Vector) -> None:
                 connection.sendall(vector.data.cast("B"))
 
 
-def pull(elements: int, address: str, codec: str) -> int:
-    """Fetch the vector by TCP or by a pull, as each line of the input says, and report how long that took."""
+def fetch(elements: int, server: str, sender: str, codec: str) -> int:
+    """Fetch the vector by TCP or by a pull, as each line of the input says, and report how long that took.
+
+    Args:
+        elements: Of the vector.
+        server: `host:port` of the one who serves it.
+        sender: The same of the one who sends it.
+        codec: How a pull encodes.
+    """
     spec = layout(elements)
     link = LinkSettings(codec, timeout=PULL_SECONDS, request_timeout=SILENCE_SECONDS)
     source = Source(spec, Link(link, shards_in(spec.size)), parts=1)
@@ -139,13 +163,14 @@ def pull(elements: int, address: str, codec: str) -> int:
     inbox = Inbox(spec)
     inbox.expect(None)
     received = np.zeros(spec.size, np.float32)
-    connection = socket.create_connection((address, TCP_PORT))
+    host, port = sender.split(":")
+    connection = socket.create_connection((host, int(port)))
     for line in sys.stdin:
         match line.strip():
             case "tcp":
                 answer(seconds=receive(connection, received), nbytes=received.nbytes)
             case "pull":
-                order = source.order("server", f"{address}:{PULL_PORT}", inbox.accept, None, whole=False)
+                order = source.order("server", server, inbox.accept, None, whole=False)
                 outcome = requester.pull(
                     order.peer, order.address, spec, order.settings, order.sink, decoder=order.decoder
                 )

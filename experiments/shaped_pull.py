@@ -7,23 +7,25 @@ for the same bytes; `int8` takes at most 1/3.4 of that; `top-k` of 1 % in `int8`
 Source: the promises of this project, `docs/performance.md`.
 
 Transfers by TCP and pulls alternate over the same versions, so that a machine whose speed drifts changes both alike;
-which of the two is first changes every time. The links are network namespaces.
+which of the two is first changes every time. Each of the three processes has a link of that rate: who serves by p2pdl,
+who sends by TCP, and who fetches from either.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Sequence
 
-from experiments import network
 from experiments.harness.experiment import Case, Conclusion, Desk, Figures, Results, Size, experiment
+from experiments.harness.hosts import ALL, Hosts
 from experiments.harness.promises import at_least
-from experiments.network import ShapedNetwork
 from experiments.pulled_vector import Worker
 from p2pdl.report.findings import BarChart, Bars, FoundTable
 from p2pdl.report.words import decimals, megabytes, milliseconds
 from p2pdl.types import JsonObject
 
+ROLES = ["serve", "send", "fetch"]
 CODECS = ("float32", "int8", "top-k:0.01:int8")
 MORE_CODECS = ("bfloat16", "float16", "mean-threshold:int8", "top-k:0.01")
 CHOSEN = {Size.SMOKE: CODECS[:2], Size.SMALL: CODECS, Size.PAPER: (*CODECS, *MORE_CODECS)}
@@ -55,27 +57,26 @@ def _name(rate: float, codec: str) -> str:
 def _case(size: Size, rate: float, codec: str) -> Case:
     settings: JsonObject = {"mbit": rate, "codec": codec, "elements": ELEMENTS[size], "repeats": REPEATS[size]}
     title = f"{codec} over {rate:g} Mbit/s"
-    return Case(
-        _name(rate, codec), title, settings, lambda desk: _measure(desk, **settings), MINUTES[size], network.available
-    )
+    return Case(_name(rate, codec), title, settings, lambda desk: _measure(desk, **settings), MINUTES[size])
 
 
 def _measure(desk: Desk, mbit: float, codec: str, elements: int, repeats: int) -> Figures:
     """Alternate transfers by TCP and pulls, each pair over a new version."""
     done: dict[str, list[dict[str, float]]] = {"tcp": [], "pull": []}
-    desk.note(link="namespaces")
-    with ShapedNetwork(2) as hosts:
-        address = hosts.address(0)
-        with Worker(hosts, 0, "serve", elements=elements, address=address) as server:
-            hosts.shape(mbit)
-            server.do("publish")
-            with Worker(hosts, 1, "pull", elements=elements, address=address, codec=codec) as asker:
-                for pair in range(1 + repeats):
-                    for kind in ("tcp", "pull") if pair % 2 else ("pull", "tcp"):
-                        done[kind].append(asker.do(kind))
-                    error = asker.do("compare")["rms_error"]
-                    server.do("publish")
-                    desk.say((1 + pair) / (1 + repeats), f"pair {1 + pair}")
+    with Hosts(ROLES, {ALL: mbit}) as hosts, contextlib.ExitStack() as stack:
+        desk.note(**hosts.facts(desk.say, measured=not desk.is_smoke))
+        sources = [
+            stack.enter_context(Worker(hosts, role, elements=elements, bind=hosts.bind(role))) for role in ROLES[:2]
+        ]
+        places = {"server": hosts.address("serve"), "sender": hosts.address("send")}
+        _publish(sources)
+        fetcher = stack.enter_context(Worker(hosts, "fetch", elements=elements, codec=codec, **places))
+        for pair in range(1 + repeats):
+            for kind in ("tcp", "pull") if pair % 2 else ("pull", "tcp"):
+                done[kind].append(fetcher.do(kind))
+            error = fetcher.do("compare")["rms_error"]
+            _publish(sources)
+            desk.say((1 + pair) / (1 + repeats), f"pair {1 + pair}")
     # The first pair opens the connections, and a codec that sends differences has nothing to build on in it.
     tcp, pulls = ([one["seconds"] for one in done[kind][1:]] for kind in ("tcp", "pull"))
     ratios = [theirs / ours for theirs, ours in zip(tcp, pulls, strict=True)]
@@ -87,6 +88,11 @@ def _measure(desk: Desk, mbit: float, codec: str, elements: int, repeats: int) -
         "payload_nbytes": statistics.median(one["nbytes"] for one in done["pull"][1:]),
         "rms_error": error,
     }
+
+
+def _publish(sources: Sequence[Worker]) -> None:
+    for source in sources:
+        source.do("publish")
 
 
 def conclude(size: Size, results: Results) -> Conclusion:
