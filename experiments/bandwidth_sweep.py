@@ -30,8 +30,8 @@ PLACES = {ONE: "one link", ALL: "all links"}
 """Which links are limited: the server's, or the first node's, or everybody's."""
 
 EVERY = (50.0, 100.0, 300.0, 1000.0)
-SYSTEMS = {Size.SMOKE: ["asp"], Size.SMALL: ["gossip", "asp"], Size.PAPER: ["gossip", "asp"]}
-"""Of p2pdl."""
+OURS = {Size.SMOKE: ["asp"], Size.SMALL: ["gossip", "asp"], Size.PAPER: ["gossip", "asp"]}
+"""Systems of p2pdl."""
 
 RATES: dict[Size, dict[str, tuple[float, ...]]] = {
     Size.SMOKE: {ONE: (100.0,), ALL: ()},
@@ -74,7 +74,7 @@ NOTES = [
 
 def cases(size: Size) -> Sequence[Case]:
     found = []
-    for system in SYSTEMS[size]:
+    for system in OURS[size]:
         for place, rates in RATES[size].items():
             found += [_ours(size, system, place, rate) for rate in rates]
         if size != Size.SMOKE:

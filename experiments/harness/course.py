@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,24 +70,61 @@ def _evaluations(curve: Mapping[str, list[float | None]]) -> tuple[Column, Colum
     return seconds[kept], columns["test_accuracy"][kept], np.nan_to_num(columns["bytes_received"][kept])
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """When a run had come to an accuracy, and what it had taken until then.
+
+    Attributes:
+        seconds: Of training, without that of evaluations.
+        node_bytes: What a node had received, the median.
+        busiest_bytes: What the busiest link had carried in one direction, as in `Course`.
+    """
+
+    seconds: float
+    node_bytes: float
+    busiest_bytes: float
+
+
+def end_of(found: Figures) -> Arrival | None:
+    """The end of a run without a server, the final merge included; None if a node has left no summary.
+
+    Args:
+        found: Its `run_figures`.
+    """
+    summaries = [node["summary"] for node in found["nodes"].values()]
+    if not all(summary.get("final_merge") for summary in summaries):
+        return None
+    trained = max(summary["seconds"] - summary["evaluation_seconds"] for summary in summaries)
+    merged = max(summary["final_merge"]["seconds"] for summary in summaries)
+    received = [summary["bytes_received"] for summary in summaries]
+    return Arrival(trained + merged, float(np.median(received)), float(max(received)))
+
+
 class Race:
     """Runs over the same links, with and without a server.
 
     Args:
-        found: The `run_figures` of each.
+        found: The `run_figures` of each system.
         servers: Those with a server.
+        lengths: Of some systems without one the `run_figures` of runs of several lengths.
 
     Attributes:
         found: As given.
         courses: Of each.
-        best: The run with a server that ends with the best accuracy; empty without one.
+        best: The system with a server that ends with the best accuracy; empty without one.
         target: That accuracy; None without one.
-        fastest: The run with a server that has it first; empty without one.
+        fastest: The system with a server that has it first; empty without one.
     """
 
-    def __init__(self, found: Mapping[str, Figures], servers: Collection[str]) -> None:
+    def __init__(
+        self,
+        found: Mapping[str, Figures],
+        servers: Collection[str],
+        lengths: Mapping[str, Sequence[Figures]] | None = None,
+    ) -> None:
         self.found = found
         self.courses = {name: course_of(figures) for name, figures in found.items()}
+        self._lengths = lengths or {}
         self._ends = {name: found[name]["accuracy"] for name in found if name in servers}
         known = {name: end for name, end in self._ends.items() if end is not None}
         self.best = max(known, key=lambda name: known[name], default="")
@@ -95,34 +132,43 @@ class Race:
         times = {name: time for name in known if (time := self.seconds(name, self.target)) is not None}
         self.fastest = min(times, key=lambda name: times[name], default="")
 
-    def moment(self, name: str, accuracy: float | None) -> int | None:
-        """The number of the moment at which a run has come to an accuracy; None if it never does.
+    def ends(self, name: str) -> list[tuple[Arrival, float]]:
+        """When runs without a server were over, and what their consensus was worth then; the shortest first."""
+        found = []
+        for figures in self._lengths.get(name, ()):
+            end = end_of(figures)
+            if end is not None and figures["is_consensus"]:
+                found.append((end, float(figures["accuracy"])))
+        return sorted(found, key=lambda pair: pair[0].seconds)
 
-        For one with a server its end counts too: there all nodes have the server's weights, which are not quite those
-        that they were evaluated with last. Without a server the consensus does not count.
+    def arrival(self, name: str, accuracy: float | None) -> Arrival | None:
+        """When a system had come to an accuracy; None if it never did.
+
+        It had where the median of the nodes' own weights first was so good, or where the weights were that a whole run
+        ended with: a server's, or the consensus after the final merge of a run that was as long as that.
         """
-        course = self.courses.get(name, NOWHERE)
-        if accuracy is None or not len(course.seconds):
+        if accuracy is None:
             return None
-        first = course.first(accuracy)
-        ends_there = (self._ends.get(name) or 0.0) >= accuracy
-        return len(course.seconds) - 1 if first is None and ends_there else first
+        found = [end for end, worth in self.ends(name) if worth >= accuracy]
+        course = self.courses.get(name, NOWHERE)
+        moment = course.first(accuracy)
+        if moment is None and (self._ends.get(name) or 0.0) >= accuracy and len(course.seconds):
+            moment = len(course.seconds) - 1
+        if moment is not None:
+            columns = (course.seconds, course.node_bytes, course.busiest_bytes)
+            found.append(Arrival(*(float(column[moment]) for column in columns)))
+        return min(found, key=lambda arrival: arrival.seconds, default=None)
 
     def seconds(self, name: str, accuracy: float | None) -> float | None:
         """The same in seconds of training."""
-        moment = self.moment(name, accuracy)
-        return None if moment is None else float(self.courses[name].seconds[moment])
-
-    def busiest_bytes(self, name: str, accuracy: float | None) -> float | None:
-        """The same in bytes of the busiest link."""
-        moment = self.moment(name, accuracy)
-        return None if moment is None else float(self.courses[name].busiest_bytes[moment])
+        arrival = self.arrival(name, accuracy)
+        return None if arrival is None else arrival.seconds
 
     def share(self, name: str) -> float | None:
-        """The time of a run to the target over that of the fastest with a server; None if it is not known."""
+        """The time of a system to the target over that of the fastest with a server; None if it is not known."""
         return ratio(self.seconds(name, self.target), self.seconds(self.fastest, self.target))
 
     def share_of(self, name: str, server: str) -> float | None:
-        """The time of a run to the accuracy with which one with a server ends, over the latter's own time to it."""
+        """The time of a system to the accuracy with which one with a server ends, over the latter's own time to it."""
         end = self._ends.get(server)
         return ratio(self.seconds(name, end), self.seconds(server, end))

@@ -149,7 +149,7 @@ class AttachedNode:
             "samples": self._samples,
             "smoothed_loss": self._participation.exchange.smoothed_loss,
             "compute_seconds": self._compute_seconds,
-            "final_merge": {"nodes": merged.nodes, "missing": merged.missing} if merged else None,
+            "final_merge": merged.figures() if merged else None,
             **self._participation.summary(),
         }
         (self._folder / "summary.json").write_text(json.dumps(finite(summary), indent=2) + "\n")

@@ -124,11 +124,12 @@ class Employment:
         waiting = list(self._links)
         while waiting and self._clock.now() < give_up_at and not pause(END_POLL_SECONDS):
             waiting = [link for link in waiting if not _is_done(link)]
+        began = self._clock.now()
         missing = self.exchange.take_final()
         if missing:
             why = "; ".join(missing.values())
             raise P2pdlError(f"the final weights cannot be had: {why}", "see the log of the server")
-        return FinalMerge(self._pulled, [link.name for link in self._links], {}, [])
+        return FinalMerge(self._pulled, [link.name for link in self._links], {}, [], self._clock.now() - began)
 
     def wait_until_served(self, merged: FinalMerge | None, pause: Pause) -> None:
         """Nobody pulls from a worker."""

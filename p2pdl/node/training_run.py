@@ -330,7 +330,7 @@ class TrainingRun:
             **self._checkpoints.figures(),
             **scores(results),
             "before_final_merge": scores(before) if before else None,
-            "final_merge": {"nodes": merged.nodes, "missing": merged.missing} if merged else None,
+            "final_merge": merged.figures() if merged else None,
         }
         summary |= self._participation.summary() if self._participation else summary_of(ExchangeCounters())
         (self._folder / "summary.json").write_text(json.dumps(finite(summary), indent=2) + "\n")

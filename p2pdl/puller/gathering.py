@@ -16,7 +16,7 @@ from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Outcome, Requester
 from p2pdl.spec import WeightSpec
-from p2pdl.types import Float32Vector, NodeId
+from p2pdl.types import Float32Vector, JsonObject, NodeId
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +157,18 @@ class FinalMerge:
         nodes: Whose weights are in it, by name.
         missing: Why each of the others is not.
         outcomes: How each pull ended.
+        seconds: How long the pulls took, without the wait for nodes that had not finished.
     """
 
     vector: Float32Vector
     nodes: list[NodeId]
     missing: dict[NodeId, str]
     outcomes: list[Outcome]
+    seconds: float
+
+    def figures(self) -> JsonObject:
+        """What a summary has of it."""
+        return {"nodes": self.nodes, "missing": self.missing, "seconds": self.seconds}
 
 
 def final_merge(
@@ -189,6 +195,7 @@ def final_merge(
         clock: Source of times.
         pause: How to wait.
     """
+    began = clock.now()
     name, vector, samples = own
     average = WeightedAverage(spec.size)
     nodes: list[NodeId] = []
@@ -209,7 +216,7 @@ def final_merge(
         else:
             average.add(inbox.vector, outcome.snapshot.samples)
             nodes.append(node)
-    return FinalMerge(average.result(), nodes, missing, outcomes)
+    return FinalMerge(average.result(), nodes, missing, outcomes, clock.now() - began)
 
 
 def _pull_final(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.harness.course import Race, course_of
+from experiments.harness.course import Arrival, Race, course_of
 from experiments.harness.experiment import Figures
 
 
@@ -77,7 +77,7 @@ def test_the_target_is_the_best_servers_end_and_the_time_that_of_the_first_serve
     assert (race.best, race.target, race.fastest) == ("good", 0.95, "quick")
     # The server's own end counts, although its worker was not evaluated with it.
     assert race.seconds("good", 0.95) == 40.0 and race.seconds("poor", 0.95) is None
-    assert race.seconds("quick", 0.95) == 10.0 and race.busiest_bytes("quick", 0.95) == 200.0
+    assert race.seconds("quick", 0.95) == 10.0 and race.arrival("quick", 0.95) == Arrival(10.0, 200.0, 200.0)
     assert race.seconds("gossip", 0.95) == 3.0 and race.share("gossip") == pytest.approx(0.3)
     assert race.share_of("gossip", "good") == pytest.approx(3 / 40)
     assert race.share_of("gossip", "quick") == pytest.approx(3 / 10)
@@ -85,7 +85,35 @@ def test_the_target_is_the_best_servers_end_and_the_time_that_of_the_first_serve
     assert race.share_of("gossip", "gossip") is None
 
 
-def test_a_consensus_without_a_server_does_not_count() -> None:
+def ended(accuracy: float | None, seconds: float, nbytes: float) -> Figures:
+    """Two nodes of a run that was evaluated only when it was over; one has received twice as much."""
+    figures = straight(accuracy, [0.1, 0.2], 1.0, with_server=False)
+    merge = {"nodes": ["node1"], "missing": {}, "seconds": 0.25}
+    summary = {"seconds": seconds + 1.0, "evaluation_seconds": 1.0, "bytes_received": nbytes, "final_merge": merge}
+    [node] = figures["nodes"].values()
+    slower = {**summary, "seconds": seconds + 1.5, "bytes_received": 2 * nbytes}
+    nodes = {"node1": {**node, "summary": summary}, "node2": {**node, "summary": slower}}
+    return {**figures, "is_consensus": accuracy is not None, "nodes": nodes}
+
+
+def test_the_consensus_of_a_run_counts_when_the_slowest_node_is_done_and_has_merged() -> None:
+    lengths = [ended(0.97, 8.0, 800.0), ended(0.94, 2.0, 200.0), ended(0.96, 5.0, 500.0)]
+    race = Race(RUNS, ("good",), {"gossip": lengths})
+    assert [worth for _, worth in race.ends("gossip")] == [0.94, 0.96, 0.97]
+    assert race.arrival("gossip", 0.97) == Arrival(8.75, 1200.0, 1600.0)
+    # Its own weights come to 0.96 at 4 s, before that run's end.
+    assert race.seconds("gossip", 0.96) == 4.0 and race.seconds("gossip", 0.98) is None
+    assert race.seconds("gossip", 0.91) == pytest.approx(2.75)
+
+
+def test_a_run_without_a_whole_final_merge_has_no_end() -> None:
+    lost = ended(0.97, 8.0, 800.0)
+    lost["nodes"]["node2"]["summary"] = {}
+    assert Race(RUNS, ("good",), {"gossip": [lost]}).ends("gossip") == []
+    assert Race(RUNS, ("good",), {"gossip": [ended(0.97, 8.0, 800.0) | {"is_consensus": False}]}).ends("gossip") == []
+
+
+def test_a_consensus_of_which_no_run_is_known_does_not_count() -> None:
     assert Race(RUNS, ("good",)).seconds("gossip", 0.97) is None
     lazy = RUNS | {"gossip": straight(0.99, [0.1, 0.2], 1.0, with_server=False)}
     assert Race(lazy, ("good",)).share("gossip") is None
