@@ -83,7 +83,7 @@ LONGER = 4
 
 LENGTHS = {
     Size.SMOKE: {EQUAL: [160]},
-    Size.SMALL: {EQUAL: [600, 1200, 1800, 2400], FREE: [1200]},
+    Size.SMALL: {EQUAL: [600, 1200, 1500, 1800, 2400], FREE: [1200]},
     Size.PAPER: {EQUAL: [1000, 2000, 4000, 8000], FREE: [4000], ONE: [4000]},
 }
 """Steps of each of gossip's runs."""
@@ -98,7 +98,7 @@ DRAWN_FROM = 0.8
 
 MINUTES = {
     Size.SMOKE: {EQUAL: (0.2, 0.2)},
-    Size.SMALL: {EQUAL: (0.6, 1.5), FREE: (0.5, 0.45)},
+    Size.SMALL: {EQUAL: (0.55, 1.45), FREE: (0.5, 0.45)},
     Size.PAPER: {EQUAL: (4.0, 35.0), FREE: (3.0, 3.0), ONE: (4.0, 13.0)},
 }
 """Of gossip, and of a system with a server."""

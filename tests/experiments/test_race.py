@@ -121,7 +121,7 @@ def test_charts_have_all_systems_and_the_first_one_is_over_time() -> None:
 
 def test_all_do_the_same_but_for_their_own_settings() -> None:
     small = {case.name: case.settings for case in cases(Size.SMALL)}
-    assert len(small) == 2 * len(SYSTEMS) + 2 * 3 and EXPERIMENT.minutes(Size.SMALL) <= 20
+    assert len(small) == 2 * len(SYSTEMS) + 2 * 4 and EXPERIMENT.minutes(Size.SMALL) <= 20
     for name, settings in small.items():
         train = settings["sections"]["train"]
         if name.startswith("gossip"):
