@@ -39,7 +39,8 @@ print(json.dumps({"accuracy": accuracy, "sum": float(sum(np.abs(w.numpy()).sum(d
 """
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_two_copies_of_a_script_end_with_the_same_model(tmp_path, steps_per_execution):
     lab = make_lab(tmp_path, 2, gossip={"linger": 60.0}, train={"profile": True})
     script = tmp_path / "script.py"

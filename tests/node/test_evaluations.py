@@ -130,13 +130,8 @@ def test_time_of_evaluations_goes_with_that_of_the_training_over_a_break(tmp_pat
     assert summary["evaluation_seconds"] < summary["seconds"]
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
-        pytest.param({"policy": "bsp"}, id="all"),
-        pytest.param({"policy": "asp", "range": "1"}, id="range", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [{"policy": "bsp"}, {"policy": "asp", "range": "1"}], ids=["all", "range"])
 def test_worker_that_evaluates_for_longer_than_its_lease_keeps_it(tmp_path: Path, server: dict[str, Any]) -> None:
     lab = make_parameter_lab(
         tmp_path, 2, {**server, "lease": 5.0}, train={"steps": 60}, metrics={"evaluate_every": 3600}

@@ -51,6 +51,7 @@ def test_workers_end_with_the_servers_model(tmp_path: Path) -> None:
     assert all(lab.port_is_free(name) for name in lab.addresses)
 
 
+@pytest.mark.slow
 def test_workers_that_exchange_one_range_after_another_end_with_the_servers_model(tmp_path: Path) -> None:
     server = {"policy": "ssp", "range": "1"}
     train = {"passes": 40, "optimizer": {"name": "sgd", "learning_rate": 0.2, "arguments": {}}}
