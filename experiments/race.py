@@ -31,6 +31,7 @@ from experiments.harness.course import Race
 from experiments.harness.experiment import Case, Conclusion, Results, Size, experiment
 from experiments.harness.promises import at_most
 from p2pdl.report.findings import BarChart, Bars, Chart, FoundTable, LineChart, Promise, Series
+from p2pdl.report.palette import SERIES as COLOURS
 from p2pdl.report.run import Column
 from p2pdl.report.words import decimals, megabytes, nbytes, seconds, significant
 from p2pdl.types import JsonObject
@@ -276,12 +277,15 @@ def _line(name: str, title: str, label: str, race: Race) -> LineChart:
             places = 1e-6 * course.busiest_bytes if name == "race-bytes" else course.seconds
             series.append(Series(SYSTEMS[system][0], _rounded(places[first:]), _rounded(course.accuracy[first:])))
     is_bytes = name == "race-bytes"
+    consensus = []
     for system in GOSSIP:
         ends = [(end, worth) for end, worth in race.ends(system) if worth >= DRAWN_FROM]
         if ends:
             places = np.array([1e-6 * end.busiest_bytes if is_bytes else end.seconds for end, _ in ends])
             worths = np.array([worth for _, worth in ends])
-            series.append(Series(f"{SYSTEMS[system][0]}, consensus", _rounded(places), _rounded(worths)))
+            consensus.append(Series(f"{SYSTEMS[system][0]}, consensus", _rounded(places), _rounded(worths)))
+    # Where colours come round again, dashed: each consensus has the colour of its nodes' own weights.
+    series[len(COLOURS) : len(COLOURS)] = consensus
     caption = f"The nodes' own weights, their median, from {DRAWN_FROM:g} on; all links at 100 Mbit/s."
     caption += " The consensus is that of runs of several lengths, each with its final merge."
     if race.best:
