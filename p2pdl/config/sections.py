@@ -12,6 +12,7 @@ from p2pdl.config.names import (
     AugmentationName,
     PartitionName,
     RoleName,
+    ScheduleName,
 )
 from p2pdl.config.setting import COUNT_LIMIT, Section, setting
 
@@ -156,6 +157,20 @@ class Optimizer(Section):
         meaning="The optimizer's learning rate.",
         trade_off="Higher learns faster and lets nodes drift further apart between exchanges; too high diverges. "
         "`adam` wants about 0.001.",
+    )
+    schedule: ScheduleName = setting(
+        "constant",
+        meaning="How the learning rate falls over the run: not at all, in a line to 0, or along half a cosine to 0.",
+        trade_off="A falling rate ends more accurate, with nodes that are closer to each other; a run cut off half-way "
+        "has not come to its slow steps, and one that is made longer afterwards takes up a higher rate again.",
+    )
+    warm_up: float = setting(
+        0.0,
+        ge=0,
+        lt=1,
+        unit="share of the steps",
+        meaning="How long the learning rate grows from near 0 at the beginning.",
+        trade_off="0.05 to 0.1 lets deep models bear a learning rate that would make them diverge at first.",
     )
     arguments: dict[str, Any] = setting(
         default_factory=lambda validated: {"momentum": 0.9} if validated.get("name") == "sgd" else {},

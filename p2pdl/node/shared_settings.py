@@ -19,7 +19,11 @@ SHARED: dict[str, tuple[str, ...]] = {
 }
 """Keys by section. Threads, codecs, time-outs and the like are each node's own."""
 
-RESUMABLE = {("train", "passes"), ("train", "steps"), ("train", "optimizer", "learning_rate")}
+RESUMABLE = {
+    ("train", "passes"),
+    ("train", "steps"),
+    *(("train", "optimizer", name) for name in ("learning_rate", "schedule", "warm_up")),
+}
 """Keys that may change between two starts of one run: what has been trained goes on with them."""
 
 

@@ -73,12 +73,12 @@ class TrainingRun:
         self._seconds_before = self._evaluation_seconds_before = 0.0
         self._participation: Participation | Employment | None = None
         self._step: Step = self._parts.step
+        self._gradient: GradientStep | None = None
         if configuration.strategy == "parameter-server":
-            gradient = None
             if configuration.server.optimizer_place == "server":
-                self._step = gradient = GradientStep(self._parts.model, self._parts.loss)
+                self._step = self._gradient = GradientStep(self._parts.model, self._parts.loss)
             self._participation = Employment(
-                configuration, self._node, self._parts.model, gradient, self._clock, self._timeline, stopping
+                configuration, self._node, self._parts.model, self._gradient, self._clock, self._timeline, stopping
             )
         if configuration.strategy == "gossip":
             self._participation = Participation(
@@ -145,6 +145,7 @@ class TrainingRun:
                 self._progress,
                 self._save,
                 self._evaluations,
+                None if self._parts.schedule.is_constant else self._set_pace,
             )
         seconds = self._seconds()
         if self._stopping():
@@ -214,6 +215,13 @@ class TrainingRun:
             self._participation.wait_until_served(merged, self._pause)
             self._participation.close()
         self._write_summary(seconds, "done", results, before, merged)
+
+    def _set_pace(self, step: int) -> None:
+        """The learning rate of a step: where the optimizer is at a server, the gradient is made smaller instead."""
+        if self._gradient is None:
+            self._parts.set_pace(step)
+        else:
+            self._gradient.share = self._parts.schedule.share(step)
 
     def _evaluate(self) -> dict[str, Evaluation]:
         limit = self._configuration.metrics.evaluation_samples
@@ -361,6 +369,8 @@ def preparation_settings(configuration: Configuration, node: str) -> preparation
         arguments=dict(configuration.model.arguments),
         optimizer=configuration.train.optimizer.name,
         learning_rate=configuration.train.optimizer.learning_rate,
+        schedule=configuration.train.optimizer.schedule,
+        warm_up=configuration.train.optimizer.warm_up,
         optimizer_arguments=dict(configuration.train.optimizer.arguments),
         loss=configuration.train.loss,
         mask=configuration.compress.mask,

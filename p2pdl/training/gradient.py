@@ -20,11 +20,14 @@ class GradientStep:
 
     Attributes:
         vector: The gradient of the last batch, float32, laid out as `spec_of(model)`; zero for what is not trained.
+        share: What the gradient is multiplied by. With SGD and its momentum, in Keras' formulas, that is the same as to
+            multiply the learning rate, which the server keeps.
     """
 
     def __init__(self, model: keras.Model, loss: Callable) -> None:
         spec = spec_of(model)
         self.vector = np.zeros(spec.size, np.float32)
+        self.share = 1.0
         places = {id(variable): place.span for place, variable in zip(spec.variables, exchanged(model), strict=True)}
         self._spans = [places[id(variable)] for variable in model.trainable_variables]
         self._compiled = _compile(model, loss)
@@ -33,7 +36,7 @@ class GradientStep:
         """The loss of the batch, regularisation included."""
         value, gradients = self._compiled(inputs, labels)
         for span, gradient in zip(self._spans, gradients, strict=True):
-            np.copyto(self.vector[span], gradient.numpy().reshape(-1))
+            np.multiply(gradient.numpy().reshape(-1), np.float32(self.share), out=self.vector[span])
         return value
 
 

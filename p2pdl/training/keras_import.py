@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 UNUSED = ("matplotlib", "sklearn")
-"""For its galleries of images and its wrappers of models: three tenths of the time in which Keras and TensorFlow load."""
+"""For its galleries of images and its wrappers of models: three tenths of the time in which Keras loads."""
 
 
 def load_keras() -> None:

@@ -18,6 +18,7 @@ from p2pdl.training.batches import Batches
 from p2pdl.training.data.registry import load
 from p2pdl.training.mean_threshold import MeanThreshold
 from p2pdl.training.models.registry import build
+from p2pdl.training.schedule import Schedule
 from p2pdl.training.step import Step, compile_step
 
 
@@ -37,7 +38,9 @@ class PreparationSettings:
         width: Width factor of the built-in models.
         arguments: Keyword arguments of `module:function`.
         optimizer: Keras optimizer by name.
-        learning_rate: Its learning rate.
+        learning_rate: Its learning rate, or the highest one of the schedule.
+        schedule: How it changes, a key of `SCHEDULES`.
+        warm_up: Share of the steps in which it grows.
         optimizer_arguments: Its other arguments.
         loss: `auto` or a Keras loss by name.
         mask: `magnitude`, `signed` or `none`.
@@ -61,6 +64,8 @@ class PreparationSettings:
     arguments: Mapping[str, Any]
     optimizer: str
     learning_rate: float
+    schedule: str
+    warm_up: float
     optimizer_arguments: Mapping[str, Any]
     loss: str
     mask: str
@@ -84,6 +89,7 @@ class Preparation:
         loss: (labels, outputs) -> loss of each sample.
         batches: This node's batches.
         steps: Steps to do.
+        schedule: Of the learning rate.
         partition_sizes: Samples of each node.
         dataset_size: Training samples in all.
 
@@ -119,6 +125,7 @@ class Preparation:
             augment=settings.augment,
         )
         self.steps = settings.steps if settings.steps is not None else self.batches.steps_for(settings.passes)
+        self.schedule = Schedule(settings.schedule, settings.warm_up, self.steps)
         self.step: Step = compile_step(self.model, self.optimizer, self.loss)
 
     @property
@@ -134,6 +141,10 @@ class Preparation:
         self.step(tf.constant(inputs), tf.constant(labels))
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
+
+    def set_pace(self, step: int) -> None:
+        """Give the optimizer the learning rate of a step, counted from 0."""
+        self.optimizer.learning_rate = self._settings.learning_rate * self.schedule.share(step)
 
     def density(self) -> float | None:
         """Share of the gradient entries that the mask kept in the last step; None without a mask."""

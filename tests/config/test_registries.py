@@ -18,6 +18,7 @@ from p2pdl.training.batches import AUGMENTS
 from p2pdl.training.data.registry import SOURCES
 from p2pdl.training.mean_threshold import RULES
 from p2pdl.training.models.registry import MODELS
+from p2pdl.training.schedule import SCHEDULES
 
 
 def test_every_name_of_a_room_is_a_name_of_the_file() -> None:
@@ -30,6 +31,7 @@ def test_every_name_of_a_room_is_a_name_of_the_file() -> None:
     stateless = {name for name in CODECS if not name.endswith("+deflate")}
     assert set(get_args(names.CodecName)) == {*stateless, *SPARSIFIERS, "auto"}
     assert set(get_args(names.ValuesName)) == set(VALUE_CODINGS)
+    assert set(get_args(names.ScheduleName)) == set(SCHEDULES)
     assert set(get_args(names.MaskName)) == {*RULES, "none"}
     assert set(get_args(names.PolicyName)) == set(POLICIES)
     assert set(get_args(names.UpdateRuleName)) == set(UPDATE_RULES)
