@@ -103,7 +103,7 @@ def _case(size: Size, name: str) -> Case:
 
 
 def _train(desk: Desk, fault: Fault, sections: JsonObject, source: str) -> Figures:
-    whole, parts = write_data(desk.folder, _images(source), SEED)
+    whole, parts = write_data(desk.folder, _images(source, desk.folder), SEED)
     folders = desk.folder / "with", desk.folder / "without"
     first, second = (sections | {"data": {"source": f"npz:{path}"}} for path in (whole, parts))
     row, alone = train_side_by_side(Trio(first, folders[0], fault), Trio(second, folders[1], None), desk.say)
@@ -114,17 +114,12 @@ def _train(desk: Desk, fault: Fault, sections: JsonObject, source: str) -> Figur
     return {"with": asdict(row), "without": asdict(alone)}
 
 
-def _images(source: str) -> Mapping[str, np.ndarray]:
-    """MNIST, or scikit-learn's digits."""
-    if source != "digits":
-        with np.load(Path(data.source(source, Path()).removeprefix("npz:"))) as found:
-            return {name: found[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-    from sklearn.datasets import load_digits
+def _images(source: str, folder: Path) -> Mapping[str, np.ndarray]:
+    # It takes a while, and lists of experiments do without.
+    from p2pdl.training.data.registry import load
 
-    bundled = load_digits()
-    test = np.arange(len(bundled.target)) % 5 == 0
-    x, y = bundled.images.astype(np.float32)[..., np.newaxis] / 16, bundled.target.astype(np.int32)
-    return {"x_train": x[~test], "y_train": y[~test], "x_test": x[test], "y_test": y[test]}
+    dataset = load(data.source(source, folder), folder)
+    return {name: getattr(dataset, name) for name in ("x_train", "y_train", "x_test", "y_test")}
 
 
 @dataclass(frozen=True)

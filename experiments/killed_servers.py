@@ -13,14 +13,13 @@ between two lines of its figures in which it took no step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-from experiments.harness import data
 from experiments.harness.cluster import NAME, Cluster, train
 from experiments.harness.experiment import Case, Conclusion, Desk, Figures, Results, Size, experiment
 from experiments.harness.promises import at_least, at_most
+from experiments.harness.trained import trained_case
 from experiments.parameter_servers import CASES, PARAMETER_SERVER, case_name
 from experiments.training_figures import read_lines
 from p2pdl.report.findings import BarChart, Bars, FoundTable, Promise
@@ -77,14 +76,8 @@ def _case(size: Size, policy: str, victim: str, settings: JsonObject) -> Case:
         killed={f"node{workers}": half} if victim == "worker" else {},
         struck={"server1": half} if victim == "server" else {},
     )
-    return Case(
-        _name(policy, victim),
-        f"{policy}, kill -9 of {VICTIMS[victim]}",
-        asdict(cluster),
-        lambda desk: _train(desk, cluster),
-        MINUTES[size],
-        lambda: data.missing(cluster.data),
-    )
+    title = f"{policy}, kill -9 of {VICTIMS[victim]}"
+    return trained_case(_name(policy, victim), title, cluster, _train, MINUTES[size])
 
 
 def _train(desk: Desk, cluster: Cluster) -> Figures:

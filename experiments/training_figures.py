@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-WARM_UP_STEPS = 3
-"""Steps at the beginning that do not count: the first pulls carry whole models, and memory is touched anew."""
+from experiments.harness.figures import WARM_UP_STEPS
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from experiments.harness import data
 from experiments.harness.experiment import Case, Desk, Figures
 from experiments.harness.figures import run_figures
 from experiments.harness.hosts import Hosts
+from experiments.harness.trained import trained_case
 from experiments.training_figures import read_lines
 from p2pdl.config import load
 from p2pdl.errors import ProcessDied
@@ -68,9 +69,7 @@ class Cluster:
 
 def cluster_case(name: str, title: str, cluster: Cluster, minutes: float = 1.0) -> Case:
     """A case that runs a cluster once; its figures are those of `run_figures`."""
-    return Case(
-        name, title, asdict(cluster), lambda desk: train(desk, cluster), minutes, lambda: data.missing(cluster.data)
-    )
+    return trained_case(name, title, cluster, train, minutes)
 
 
 def train(desk: Desk, cluster: Cluster) -> Figures:

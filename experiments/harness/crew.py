@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from experiments.harness import data
 from experiments.harness.experiment import Case, Desk, Figures
+from experiments.harness.trained import trained_case
 from p2pdl.node.children import trainer_environment
 from p2pdl.types import JsonObject
 
@@ -73,7 +74,7 @@ class Progress:
 
 def crew_case(name: str, title: str, run: CrewRun, minutes: float) -> Case:
     """A case that runs a crew once; its figures are those of `train`."""
-    return Case(name, title, asdict(run), lambda desk: train(desk, run), minutes, lambda: data.missing(run.data))
+    return trained_case(name, title, run, train, minutes)
 
 
 def train(desk: Desk, run: CrewRun) -> Figures:

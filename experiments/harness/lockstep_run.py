@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments.harness import data
 from experiments.harness.experiment import Case, Desk, Figures
+from experiments.harness.trained import trained_case
 from p2pdl.config import Configuration, load
 from p2pdl.node.children import trainer_environment
 from p2pdl.node.exchange_cost import codec_name
@@ -47,7 +48,7 @@ class LockstepRun:
 
 def lockstep_case(name: str, title: str, run: LockstepRun, minutes: float) -> Case:
     """A case that trains once; its figures are those of `train`."""
-    return Case(name, title, asdict(run), lambda desk: train(desk, run), minutes, lambda: data.missing(run.data))
+    return trained_case(name, title, run, train, minutes)
 
 
 def train(desk: Desk, run: LockstepRun) -> Figures:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from experiments.harness import data
 from experiments.harness.experiment import Case, Desk, Figures
 from experiments.harness.figures import step_figures
 from experiments.harness.hosts import Hosts
+from experiments.harness.trained import trained_case
 from experiments.peers import clusters, records
 from experiments.peers.figures import PARAMETER_SERVER
 from experiments.peers.work import Work
@@ -56,7 +57,7 @@ class Peer:
 
 def peer_case(name: str, title: str, peer: Peer, minutes: float) -> Case:
     """A case that runs a strategy once; its figures are `accuracy`, `step`, `steps_per_second` and `bytes_per_step`."""
-    return Case(name, title, asdict(peer), lambda desk: train(desk, peer), minutes, lambda: data.missing(peer.data))
+    return trained_case(name, title, peer, train, minutes)
 
 
 def train(desk: Desk, peer: Peer) -> Figures:

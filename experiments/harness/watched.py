@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.harness import data
 from experiments.harness.experiment import Case, Desk, Figures
+from experiments.harness.trained import trained_case
 from experiments.observed_server import Seen, train_and_look
 from experiments.ports import free_ports
 from p2pdl.config import Configuration, load
@@ -50,9 +51,7 @@ class Watched:
 
 def watched_case(name: str, title: str, watched: Watched, minutes: float) -> Case:
     """A case that trains once; its figures are those of `figures`."""
-    return Case(
-        name, title, asdict(watched), lambda desk: train(desk, watched), minutes, lambda: data.missing(watched.data)
-    )
+    return trained_case(name, title, watched, train, minutes)
 
 
 def train(desk: Desk, watched: Watched) -> Figures:
