@@ -17,6 +17,7 @@ from p2pdl.merge import MergeRule, Standing, is_newcomer, joint_shares
 from p2pdl.protocol.link import Link, LinkExperience
 from p2pdl.protocol.messages import SnapshotReply
 from p2pdl.protocol.neighbours import Neighbours
+from p2pdl.protocol.republication import Republication
 from p2pdl.puller.directory import Directory
 from p2pdl.puller.requests import Outcome
 from p2pdl.puller.source import Source
@@ -44,13 +45,6 @@ BUSY_RETRY_SECONDS = 0.01
 
 STOP_LOOK_SECONDS = 0.25
 """How soon a trainer that waits for a pull notices that it is to stop."""
-
-READ_REPUBLISH_COST = 5.0
-"""A version that somebody has read is replaced after so many times what publishing costs: at the next step, unless
-steps are hardly longer than publications."""
-
-UNREAD_REPUBLISH_COST = 50.0
-"""A version that nobody has read is replaced after so many times what publishing costs: it never gets old."""
 
 
 class Exchange:
@@ -108,8 +102,7 @@ class Exchange:
         self.sources: dict[NodeId, Source] = {}
         self._experience = LinkExperience()
         self._insist_until = -math.inf
-        self._publish_cost = 0.0
-        self._published_at = -math.inf
+        self._republication = Republication()
         self._step = 0
         self._samples = 0
         self._step_ended_at: float | None = None
@@ -159,7 +152,7 @@ class Exchange:
             while self._downloads.is_busy and not self._stopping():
                 self._settle(math.inf)
                 self._begin()
-        if self._is_publication_due():
+        if self._republication.is_due(self._clock.now(), self._store.newest_was_read):
             self._publish()
 
     def finish(self) -> None:
@@ -375,13 +368,8 @@ class Exchange:
         self._base = None
         self._store.unpin()
 
-    def _is_publication_due(self) -> bool:
-        age = self._clock.now() - self._published_at
-        patience = READ_REPUBLISH_COST if self._store.newest_was_read else UNREAD_REPUBLISH_COST
-        return age > patience * self._publish_cost
-
     def _publish(self, final: bool = False) -> None:
-        started = self._clock.now()
+        started, was_read = self._clock.now(), self._store.newest_was_read
         self._store.publish(
             self._weights.copy_in_pieces,
             step=self._step,
@@ -389,9 +377,9 @@ class Exchange:
             loss=self.smoothed_loss,
             final=final,
         )
-        self._publish_cost = self._record("publish", started)
-        self._published_at = started + self._publish_cost
-        self.counters.publish_seconds += self._publish_cost
+        cost = self._record("publish", started)
+        self._republication.published(started + cost, cost, was_read)
+        self.counters.publish_seconds += cost
         self.counters.publications += 1
 
     def _record(self, name: str, started: float) -> float:
