@@ -80,10 +80,14 @@ class LocalModel:
             DivergedError: A loss is not finite.
         """
         self._weights.assign(vector)
-        losses = [float(self._parts.step(*self._parts.batches.batch(first + number))) for number in range(steps)]
+        losses = [self._step(first + number) for number in range(steps)]
         if not all(map(math.isfinite, losses)):
             raise DivergedError(f"a loss of steps {first} to {first + steps} is not finite", "lower --learning-rate")
         return self._vector(), sum(losses) / steps
+
+    def _step(self, number: int) -> float:
+        self._parts.set_pace(number)
+        return float(self._parts.step(*self._parts.batches.batch(number)))
 
     def test(self, vector: Float32Vector, samples: int) -> Evaluation:
         """Evaluate weights on so many samples of the test set, at most."""

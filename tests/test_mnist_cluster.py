@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.harness.cluster import Cluster, train
+from tests.experiments.desk import Desk
 
 pytestmark = [pytest.mark.slow, pytest.mark.data]
-
-
-@dataclass
-class Desk:
-    """Takes what a run leaves."""
-
-    folder: Path
-    is_smoke: bool = True
-
-    def say(self, share: float | None, text: str) -> None:
-        pass
-
-    def note(self, **facts: object) -> None:
-        pass
 
 
 def trained(folder: Path, nodes: int, **sections: Any) -> tuple[float, list[float]]:

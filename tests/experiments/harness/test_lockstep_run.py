@@ -16,25 +16,13 @@ from p2pdl.config import load
 from p2pdl.node.training_run import preparation_settings
 from p2pdl.training.evaluate import evaluate
 from p2pdl.training.preparation import Preparation
+from tests.experiments.desk import Desk
 
 TINY: dict[str, Any] = {"model": {"name": "mlp", "width": 0.125}, "train": {"steps": 9, "batch_size": 16}}
 
 
-class Desk:
-    """Takes what is said of how far a case is."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.is_smoke = folder, True
-        self.shares: list[float | None] = []
-
-    def say(self, share: float | None, text: str) -> None:
-        self.shares.append(share)
-
-    def note(self, **facts: object) -> None:
-        raise AssertionError("there is nothing to note")
-
-
 def run(folder: Path, nodes: int, **sections: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
     return train(Desk(folder), LockstepRun({**TINY, **sections}, "digits", nodes, look_every=4, samples=200))
 
 
@@ -82,6 +70,21 @@ def test_every_codec_exchanges_as_often(codec: str, tmp_path: Path) -> None:
     assert [dict(node.failures) for node in lock_step.cluster.nodes.values()] == [{}, {}]
 
 
+def test_the_learning_rate_follows_its_schedule(tmp_path: Path) -> None:
+    moved = {}
+    for schedule in ("constant", "linear"):
+        optimizer = {"name": "sgd", "learning_rate": 0.1, "schedule": schedule, "arguments": {}}
+        length = {"steps": 4, "batch_size": 16, "optimizer": optimizer}
+        run(tmp_path / schedule, 1, strategy="single", compress={"mask": "none"}, train=length)
+        configuration = load(tmp_path / schedule / "peers.yaml", ())
+        model = LocalModel(Preparation(preparation_settings(configuration, "node1")))
+        start = model.reset()
+        moved[schedule] = [model.train(start, step, 1)[0] - start for step in range(4)]
+    for step, (constant, linear) in enumerate(zip(moved["constant"], moved["linear"], strict=True)):
+        np.testing.assert_allclose(linear, (1 - step / 4) * constant, atol=1e-6)
+        assert np.abs(constant).max() > 1e-3
+
+
 def test_nodes_that_never_exchange_are_where_their_own_data_takes_them(tmp_path: Path) -> None:
     found = run(tmp_path, 3, strategy="single", compress={"mask": "none"})
     assert len(found["nodes"]) == 3 and found["accuracy"] == pytest.approx(sorted(found["nodes"])[1])
@@ -104,4 +107,4 @@ def test_a_case_is_what_decides_it_and_says_how_far_it_is(tmp_path: Path) -> Non
     assert json.loads(json.dumps(case.settings))["sections"] == TINY and not case.needs()
     desk = Desk(tmp_path)
     case.work(desk)
-    assert desk.shares == [0.0, 5 / 9, 1.0]
+    assert desk.shares == [0.0, 5 / 9, 1.0] and not desk.facts

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from experiments.harness.uneven_workers import UnevenRun, UnevenWorkers, train
 from experiments.logical_workers import Task
+from tests.experiments.desk import Desk
 
 RATE, BATCH = 0.1, 8
 
@@ -73,16 +74,9 @@ def test_policies_that_collect_are_refused() -> None:
 
 
 def test_figures_are_those_of_the_run_and_the_same_again(tmp_path: Path) -> None:
-    class Desk:
-        folder, is_smoke = tmp_path, True
-
-        def say(self, share: float | None, text: str) -> None: ...
-
-        def note(self, **facts: object) -> None: ...
-
     run = UnevenRun("digits", [1.0, 3.0], "direction-distance", 0.1, 25, 10, width=0.1, batch=BATCH, samples=100)
-    found = train(Desk(), run)
-    assert found == train(Desk(), run)
+    found = train(Desk(tmp_path), run)
+    assert found == train(Desk(tmp_path), run)
     assert found["looks"]["samples"] == [80, 160, 200]
     assert found["accuracy"] == found["looks"]["accuracy"][-1] and found["time"] == found["looks"]["time"][-1]
     assert found["idle"][0] > 0.4 and found["idle"][1] < 0.05
