@@ -74,15 +74,15 @@ MODELS = {
     "vgg19": Model("vgg19", 1.0, 32, "noise-cifar10"),
 }
 CHOSEN = {Size.SMOKE: ["mlp"], Size.SMALL: ["mlp", "vgg19-quarter"], Size.PAPER: list(MODELS)}
-ROUNDS = {Size.SMOKE: 1, Size.SMALL: 15, Size.PAPER: 60}
+ROUNDS = {Size.SMOKE: 1, Size.SMALL: 40, Size.PAPER: 60}
 """How often each node has its turn."""
 
-TURN = {Size.SMOKE: 1.5, Size.SMALL: 4.0, Size.PAPER: 10.0}
+TURN = {Size.SMOKE: 1.5, Size.SMALL: 3.0, Size.PAPER: 10.0}
 """Seconds of one."""
 
-MINUTES = {Size.SMOKE: 0.5, Size.SMALL: 4.0, Size.PAPER: 35.0}
+MINUTES = {Size.SMOKE: 0.5, Size.SMALL: 6.5, Size.PAPER: 35.0}
 NOTES = [
-    "One round's ratio varies by about 0.15, so that the median of 15 is known to some hundredths.",
+    "One round's ratio varies by about 0.15, so that the median of 40 is known to about 0.03.",
     "Exchanging itself costs something, too: `tools/bench step` measures that.",
 ]
 

@@ -68,7 +68,7 @@ TITLES = {
     "stale-measured": "the same, losses measured",
 }
 CHOSEN = {Size.SMOKE: ["nan"], Size.SMALL: list(FAULTS), Size.PAPER: list(FAULTS)}
-STEPS = {Size.SMOKE: 300, Size.SMALL: 2000, Size.PAPER: 20_000}
+STEPS = {Size.SMOKE: 300, Size.SMALL: 6000, Size.PAPER: 20_000}
 WIDTH = {Size.SMOKE: 0.1, Size.SMALL: 0.5, Size.PAPER: 1.0}
 MINUTES = {Size.SMOKE: 0.5, Size.SMALL: 2.1, Size.PAPER: 30.0}
 SEED = 0

@@ -75,11 +75,11 @@ USED = {Size.SMOKE: [EQUAL], Size.SMALL: [EQUAL, FREE], Size.PAPER: [EQUAL, FREE
 CHOSEN = {Size.SMOKE: ["gossip"], Size.SMALL: list(SYSTEMS), Size.PAPER: list(SYSTEMS)}
 
 WORKERS = {Size.SMOKE: 2, Size.SMALL: 4, Size.PAPER: 4}
-WIDTH = {Size.SMOKE: 0.25, Size.SMALL: 0.25, Size.PAPER: 1.0}
-STEPS = {Size.SMOKE: 40, Size.SMALL: 300, Size.PAPER: 1000}
+WIDTH = {Size.SMOKE: 0.25, Size.SMALL: 1.0, Size.PAPER: 1.0}
+STEPS = {Size.SMOKE: 40, Size.SMALL: 60, Size.PAPER: 1000}
 """Of each worker that waits for its server."""
 
-LONGER = 4
+LONGER = {Size.SMOKE: 4, Size.SMALL: 20, Size.PAPER: 4}
 """Of `adsp`, whose workers do not wait, so many times as many, which is still done sooner."""
 
 LENGTHS = {
@@ -99,7 +99,7 @@ DRAWN_FROM = 0.8
 
 MINUTES = {
     Size.SMOKE: {EQUAL: (0.2, 0.2)},
-    Size.SMALL: {EQUAL: (0.55, 1.45), FREE: (0.5, 0.45)},
+    Size.SMALL: {EQUAL: (0.4, 1.75), FREE: (0.4, 0.4)},
     Size.PAPER: {EQUAL: (4.0, 35.0), FREE: (3.0, 3.0), ONE: (4.0, 13.0)},
 }
 """Of gossip, and of a system with a server."""
@@ -124,7 +124,7 @@ def _lengths(size: Size, system: str, link: str) -> list[int]:
     """Steps of each of a system's runs."""
     if system in GOSSIP:
         return LENGTHS[size][link]
-    return [STEPS[size] * (LONGER if system == "adsp" else 1)]
+    return [STEPS[size] * (LONGER[size] if system == "adsp" else 1)]
 
 
 def _case(size: Size, system: str, link: str, steps: int) -> Case:

@@ -8,7 +8,7 @@ one shard. Ranges cost accuracy: after as many samples the weights are worse tha
 Source: Tsai, "Large scale deep learning parameter server" (2017): "sending less data to server", without figures.
 
 A server on a link of 1000 Mbit/s and two workers, real processes, with the window of four iterations and the rule of
-direction and distance; MNIST, an `mlp` of twice the width (12 shards), batches of 512. A worker stands still while it
+direction and distance; MNIST, an `mlp` of twice the width (12 shards), batches of 1024. A worker stands still while it
 waits for its exchange, whether for the link, the server, or a slower worker.
 """
 
@@ -39,7 +39,7 @@ RANGES = {
 
 WORKERS = {Size.SMOKE: 1, Size.SMALL: 2, Size.PAPER: 4}
 WIDTH = {Size.SMOKE: 1.5, Size.SMALL: 2.0, Size.PAPER: 2.0}
-BATCH = {Size.SMOKE: 16, Size.SMALL: 512, Size.PAPER: 512}
+BATCH = {Size.SMOKE: 16, Size.SMALL: 1024, Size.PAPER: 1024}
 STEPS = {Size.SMOKE: 30, Size.SMALL: 200, Size.PAPER: 2400}
 """Of each worker."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.faulty_cluster import Row, write_data
-from experiments.faulty_minority import CLAIMED, FAULTS, TITLES, conclude, costs
+from experiments.faulty_minority import CLAIMED, FAULTS, STEPS, TITLES, conclude, costs
 from experiments.harness.experiment import Size
 from experiments.pretenders import Pretender
 from p2pdl.clock import MonotonicClock
@@ -51,7 +51,7 @@ def row(**changes: Any) -> Row:
     """Three nodes that have fared well."""
     what: dict[str, Any] = {
         "ended": {},
-        "steps": 2000,
+        "steps": STEPS[Size.SMALL],
         "step_seconds": [0.01, 0.02, 0.03],
         "accuracies": [0.96, 0.97, 0.98],
         "consensus": [0.985, 0.985, 0.985],

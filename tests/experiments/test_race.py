@@ -127,7 +127,7 @@ def test_all_do_the_same_but_for_their_own_settings() -> None:
         if name.startswith("gossip"):
             assert f"-{train['steps']}-" in name
         else:
-            assert train["steps"] == STEPS[Size.SMALL] * (LONGER if name.startswith("adsp") else 1)
+            assert train["steps"] == STEPS[Size.SMALL] * (LONGER[Size.SMALL] if name.startswith("adsp") else 1)
         assert train["batch_size"] == 64 and settings["links"] == ({"all": 100.0} if "100" in name else {})
     assert small["adacomp-free"]["sections"]["train"]["optimizer"]["arguments"] == {}
     limited = {case.name: case.settings["links"] for case in cases(Size.PAPER) if case.name.endswith("300")}
