@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from p2pdl.checkpoint.folder import Checkpoint, CheckpointFolder
 from p2pdl.checkpoint.saving import Saver
 from p2pdl.clock import Clock
 from p2pdl.config.reliability import Checkpoint as CheckpointSettings
+from p2pdl.errors import DivergedError
 from p2pdl.node.resumption import CHECKPOINT_FOLDER
+from p2pdl.training.divergence import confirm_finite
 from p2pdl.training.exchange_counters import ExchangeCounters
 from p2pdl.training.loop import Progress
 from p2pdl.training.state import capture, restore
@@ -95,20 +96,26 @@ class RunCheckpoints:
             progress: How far the training is.
             counters: What the exchange has done.
             seconds: Says how long the training has taken.
+
+        Raises:
+            DivergedError: There is something that is not finite; it was not saved.
         """
         if not self._every or self._clock.now() < self._due or self._saver.is_busy:
             return
         self._due = self._clock.now() + self._every
         arrays = capture(self._model, self._optimizer, self._saver.spare())
-        # The last update may have made weights that the next step's loss will show to be no numbers.
-        if _are_finite(arrays):
-            self._saver.save(progress.step, _header(progress, counters, seconds()), arrays)
+        confirm_finite(progress.step, arrays.values())
+        self._saver.save(progress.step, _header(progress, counters, seconds()), arrays)
 
     def save_now(self, progress: Progress, counters: ExchangeCounters, seconds: Callable[[], float]) -> None:
-        """Save before this returns: the run pauses or ends here. Arguments as for `after_step`."""
+        """Save before this returns: the run pauses or ends here. Arguments as for `after_step`.
+
+        What is not finite is not saved: the checkpoint before is what to go on from.
+        """
         if self._every and progress.step:
             arrays = capture(self._model, self._optimizer, self._saver.spare())
-            if _are_finite(arrays):
+            with contextlib.suppress(DivergedError):
+                confirm_finite(progress.step, arrays.values())
                 self._saver.save_now(progress.step, _header(progress, counters, seconds()), arrays)
 
     def figures(self) -> JsonObject:
@@ -136,11 +143,3 @@ class RunCheckpoints:
 
 def _header(progress: Progress, counters: ExchangeCounters, seconds: float) -> JsonObject:
     return {"progress": asdict(progress), "counters": asdict(counters), "seconds": seconds}
-
-
-def _are_finite(arrays: Mapping[str, np.ndarray]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays.values() if _is_float(array.dtype))
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or dtype.name == "bfloat16"

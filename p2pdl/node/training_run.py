@@ -24,6 +24,7 @@ from p2pdl.store.block import Block
 from p2pdl.store.layout import STATUS
 from p2pdl.training import preparation
 from p2pdl.training.devices import gpu_names
+from p2pdl.training.divergence import confirm_finite
 from p2pdl.training.evaluate import Evaluation, evaluate, evaluate_in_batches
 from p2pdl.training.evaluations import Evaluations
 from p2pdl.training.exchange_counters import ExchangeCounters
@@ -146,6 +147,7 @@ class TrainingRun:
                 self._save,
                 self._evaluations,
                 None if self._parts.schedule.is_constant else self._set_pace,
+                self._confirm,
             )
         seconds = self._seconds()
         if self._stopping():
@@ -222,6 +224,9 @@ class TrainingRun:
             self._parts.set_pace(step)
         else:
             self._gradient.share = self._parts.schedule.share(step)
+
+    def _confirm(self, step: int) -> None:
+        confirm_finite(step, (variable.numpy() for variable in self._parts.model.variables))
 
     def _evaluate(self) -> dict[str, Evaluation]:
         limit = self._configuration.metrics.evaluation_samples

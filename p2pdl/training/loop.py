@@ -97,11 +97,13 @@ def train(
     save: Callable[[Progress], None] = lambda progress: None,
     evaluations: Evaluations | None = None,
     pace: Callable[[int], None] | None = None,
+    confirm: Callable[[int], None] = lambda step: None,
 ) -> Progress:
     """Train for a number of steps.
 
     After a loss or weights that are not finite, training goes on from earlier weights where there are any: with the
     batches that come next, not those that led there, and the count of steps goes on too. A pull under way is dropped.
+    What `exchange`, `save` and `confirm` raise of that kind is treated alike.
 
     Args:
         step_function: The compiled step.
@@ -120,6 +122,7 @@ def train(
         evaluations: Made between steps, each with a report of its own right after it; None for none.
         pace: Called before every step with its number, counted from 0, to set its learning rate; None where that is
             the same for all.
+        confirm: Called after the last step, to look whether all weights are finite: no later loss would show it.
 
     Raises:
         DivergedError: Training has diverged, and there is no going back.
@@ -149,14 +152,16 @@ def train(
                 timeline.record("trainer", "compute", started, computed, step=progress.step)
             if exchange is not None:
                 exchange.after_step(progress.step, progress.samples, loss)
+            progress.loss = smoothed(progress.loss, loss) if exchange is None else exchange.smoothed_loss
+            ended = clock.now()
+            progress.exchange_seconds += ended - computed
+            recorder.on_step(loss, ended - started)
+            if progress.step == steps:
+                confirm(steps)
+            save(progress)
         except DivergedError as error:
             ways_back.take(error, progress)
             continue
-        progress.loss = smoothed(progress.loss, loss) if exchange is None else exchange.smoothed_loss
-        ended = clock.now()
-        progress.exchange_seconds += ended - computed
-        recorder.on_step(loss, ended - started)
-        save(progress)
         if evaluations is not None:
             progress.evaluation_seconds += evaluations.take_due(progress.step)
         if recorder.is_line_due() or (evaluations is not None and evaluations.at(progress.step) is not None):
