@@ -99,6 +99,8 @@ class Victim:
         assert self.status() and self.process.children()["server"] == server
         while self.rng.random() < AGAIN:
             trainer = self._kill_while_it_starts(trainer)
+            # On a quick machine it may have trained and saved by then.
+            saved = max(self.lab.checkpoints(self.name))
 
         def recover() -> None:
             self.wait_until_it_trains(trainer)
