@@ -95,7 +95,8 @@ class Clipping:
         """By what to multiply the difference from a peer's model, and with it the change of statistics.
 
         Call once for each model that is merged: its distance, shortened if need be, counts from then on. While fewer
-        than `FEWEST` count, what would else be refused for lying beyond `REJECT` radii is shortened and does not count.
+        than `FEWEST` count, or if half of the peers are so far away, what would else be refused for lying beyond
+        `REJECT` radii is shortened and does not count.
 
         Args:
             peer: Whose model it is.
@@ -123,8 +124,10 @@ class Clipping:
         if distance.each <= REJECT * limit:
             self._outliers.on_near(peer)
         elif self._outliers.on_apart(peer, answering()) or distance.each > UNRELATED * own_scale():
-            if len(accepted) < FEWEST and distance.each <= UNRELATED * own_scale():
-                # Who has begun seconds before is far away, too: drawn near, but nothing to learn a radius from.
+            is_open = len(accepted) < FEWEST or self._outliers.are_half(answering())
+            if is_open and distance.each <= UNRELATED * own_scale():
+                # Who has begun seconds before is far away, too, and so is the other half of a ring that was cut in
+                # two: drawn near, but nothing to learn a radius from.
                 return limit / distance.each
             raise RejectedWeights(
                 f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "

@@ -27,6 +27,14 @@ class Outliers:
         self._apart = self._apart.intersection(answering) | {peer}
         return 2 * len(self._apart) <= len(self._apart.union(answering))
 
+    def are_half(self, answering: Collection[NodeId]) -> bool:
+        """Whether as many peers stand apart as do not: between two halves nothing says which of them is wrong.
+
+        Args:
+            answering: The peers that this node can hear of.
+        """
+        return 2 * len(self._apart) == len(self._apart.union(answering))
+
     def on_near(self, peer: NodeId) -> None:
         """Note that a peer does not stand apart."""
         self._apart.discard(peer)

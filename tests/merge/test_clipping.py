@@ -152,7 +152,26 @@ def test_node_that_was_away_is_drawn_to_the_others_though_all_of_them_are_far() 
             refused += 1
         pulls += 1
         assert pulls < 400
-    assert refused == 2
+    assert refused == 1
+
+
+@pytest.mark.parametrize("half", [1, 2])
+def test_halves_of_a_ring_that_was_cut_come_together_though_half_of_the_neighbours_are_near(half: int) -> None:
+    clipping, peers = Clipping(), PEERS[: 2 * half]
+    for number in range(20):
+        factor(clipping, peers[number % len(peers)], 0.001, answering=peers)
+    distance, refused, pulls = 1.0, 0, 0
+    while distance > REJECT * 0.003:
+        assert factor(clipping, peers[0], 0.001, answering=peers) == 1.0
+        try:
+            moved = factor(clipping, peers[half + pulls % half], distance, answering=peers)
+            assert moved == pytest.approx(0.003 / distance)
+            distance *= 1.0 - 0.5 * moved
+        except RejectedWeights:
+            refused += 1
+        pulls += 1
+        assert pulls < 1000
+    assert refused == half - 1
 
 
 @pytest.mark.parametrize("peers", [["a"], ["a", "b"]])
