@@ -21,8 +21,27 @@ SMALL_NBYTES = REPLY_LIMIT
 TURN_SECONDS = 0.2
 """Whoever had the last turn waits so long for those that were refused meanwhile."""
 
+WAITING_SECONDS = 10.0
+"""For those that ask more seldom, as after each of their long steps, it stands back once within that time."""
+
+MOST_WAITING = 64
+"""Names are the askers' own choice: so many of those that were refused last are remembered."""
+
 Sent = Callable[[], bool]
 """True once a reply has left the process."""
+
+
+@dataclass(slots=True)
+class _Refused:
+    """A puller that was told to ask again.
+
+    Attributes:
+        at: When.
+        was_yielded: Whether the last one to be served has stood back for it since.
+    """
+
+    at: float
+    was_yielded: bool = False
 
 
 @dataclass(slots=True)
@@ -68,20 +87,30 @@ class UploadPlaces:
         self._pauses = LearntDeadline(PAUSE_BOUNDS)
         self._terms = LearntDeadline(TERM_BOUNDS)
         self._last_served: NodeId = ""
-        self._refused_at: dict[NodeId, float] = {}
+        self._refused: dict[NodeId, _Refused] = {}
 
     def admit(self, puller: NodeId, now: float) -> bool:
         """True if the puller may begin; a pull that it has begun before is over."""
         self._uploads.pop(puller, None)
-        self._refused_at = {name: at for name, at in self._refused_at.items() if now - at < TURN_SECONDS}
-        others_wait = any(name != puller for name in self._refused_at)
-        if self._taken(now) >= self._limit or (puller == self._last_served and others_wait):
-            self._refused_at[puller] = now
+        self._refused = {name: it for name, it in self._refused.items() if now - it.at < WAITING_SECONDS}
+        yields = puller == self._last_served and self._stands_back(puller, now)
+        self._refused.pop(puller, None)
+        if yields or self._taken(now) >= self._limit:
+            if len(self._refused) == MOST_WAITING:
+                del self._refused[next(iter(self._refused))]
+            self._refused[puller] = _Refused(now)
             return False
-        self._refused_at.pop(puller, None)
         self._uploads[puller] = _Upload(now, now)
         self._last_served = puller
         return True
+
+    def _stands_back(self, puller: NodeId, now: float) -> bool:
+        """Whether others are to have their turn first: for `TURN_SECONDS`, and once if they ask more seldom."""
+        others = [it for name, it in self._refused.items() if name != puller]
+        waiting = [it for it in others if now - it.at < TURN_SECONDS or not it.was_yielded]
+        for it in waiting:
+            it.was_yielded = True
+        return bool(waiting)
 
     def touch(self, puller: NodeId, now: float, stop: int, nbytes: int) -> None:
         """The puller has asked for more.

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pdl.protocol.deadlines import RECENT_TRANSFERS, SLACK
-from p2pdl.protocol.uploads import PAUSE_BOUNDS, SMALL_NBYTES, TERM_BOUNDS, TURN_SECONDS, UploadPlaces
+from p2pdl.protocol.uploads import (
+    MOST_WAITING,
+    PAUSE_BOUNDS,
+    SMALL_NBYTES,
+    TERM_BOUNDS,
+    TURN_SECONDS,
+    WAITING_SECONDS,
+    UploadPlaces,
+)
 
 STEP = 0.125
 """Seconds, exact in binary."""
@@ -287,6 +295,35 @@ def test_refused_puller_that_does_not_come_back_is_not_waited_for() -> None:
     assert places.admit("a", TURN_SECONDS)
 
 
+def test_pullers_that_ask_in_step_after_long_steps_take_turns() -> None:
+    places, served = UploadPlaces(1), {"a": 0, "b": 0}
+    for step in range(100):
+        now = 4 * TURN_SECONDS * step
+        for name in ("a", "b"):
+            if places.admit(name, now):
+                served[name] += 1
+                ended = (name, now + TURN_SECONDS)
+        places.release(*ended, is_sent)
+    assert sum(served.values()) >= 66 and min(served.values()) >= 33
+
+
+def test_puller_stands_back_once_for_one_that_asks_seldom() -> None:
+    places = UploadPlaces(1)
+    assert places.admit("a", 0.0)
+    assert not places.admit("b", 0.0)
+    places.release("a", 0.0, is_sent)
+    assert not places.admit("a", 4 * TURN_SECONDS)
+    assert places.admit("a", 4 * TURN_SECONDS)
+
+
+def test_puller_does_not_stand_back_for_one_that_was_refused_long_ago() -> None:
+    places = UploadPlaces(1)
+    assert places.admit("a", 0.0)
+    assert not places.admit("b", 0.0)
+    places.release("a", 0.0, is_sent)
+    assert places.admit("a", WAITING_SECONDS)
+
+
 def test_puller_alone_is_never_refused() -> None:
     places = UploadPlaces(1)
     for number in range(50):
@@ -324,4 +361,4 @@ def test_hostile_names_do_not_pile_up(limit: int) -> None:
     for number in range(3000):
         places.admit(f"puller{number}", 0.1 * number)
         assert len(places._uploads) <= limit * PAUSE_BOUNDS.ceiling / PAUSE_BOUNDS.floor
-        assert len(places._refused_at) <= TURN_SECONDS / 0.1 + 2
+        assert len(places._refused) <= MOST_WAITING
