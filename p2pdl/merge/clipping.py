@@ -127,8 +127,8 @@ class Clipping:
             is_open = len(accepted) < FEWEST or self._outliers.are_half(answering())
             if is_open and distance.each <= UNRELATED * own_scale():
                 # Who has begun seconds before is far away, too, and so is the other half of a ring that was cut in
-                # two: drawn near, but nothing to learn a radius from.
-                return limit / distance.each
+                # two: drawn near, but nothing to learn a radius from. How far a half may be, the near one does not say.
+                return min(1.0, max(limit, FIRST_SHARE * own_scale()) / distance.each)
             raise RejectedWeights(
                 f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "
                 "merged whole",

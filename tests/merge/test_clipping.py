@@ -165,7 +165,7 @@ def test_halves_of_a_ring_that_was_cut_come_together_though_half_of_the_neighbou
         assert factor(clipping, peers[0], 0.001, answering=peers) == 1.0
         try:
             moved = factor(clipping, peers[half + pulls % half], distance, answering=peers)
-            assert moved == pytest.approx(0.003 / distance)
+            assert moved == pytest.approx(FIRST_SHARE / distance)
             distance *= 1.0 - 0.5 * moved
         except RejectedWeights:
             refused += 1
