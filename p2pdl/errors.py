@@ -151,6 +151,13 @@ class TrainingError(P2pdlError):
 class DivergedError(TrainingError):
     """The node's own loss or weights are no longer finite."""
 
+    def __init__(
+        self,
+        message: str,
+        remedy: str = "lower train.optimizer.learning_rate, or check the data for extreme values",
+    ) -> None:
+        super().__init__(message, remedy)
+
 
 class ProcessDied(P2pdlError):
     """A process of the node ended by itself."""

@@ -123,18 +123,21 @@ class Clipping:
         limit = self._limit(accepted, distance.each, own_scale)
         if distance.each <= REJECT * limit:
             self._outliers.on_near(peer)
-        elif self._outliers.on_apart(peer, answering()) or distance.each > UNRELATED * own_scale():
-            is_open = len(accepted) < FEWEST or self._outliers.are_half(answering())
-            if is_open and distance.each <= UNRELATED * own_scale():
+        else:
+            heard, own = answering(), own_scale()
+            is_related = distance.each <= UNRELATED * own
+            is_of_few = self._outliers.on_apart(peer, heard)
+            if is_related and is_of_few and (len(accepted) < FEWEST or self._outliers.are_half(heard)):
                 # Who has begun seconds before is far away, too, and so is the other half of a ring that was cut in
                 # two: drawn near, but nothing to learn a radius from. How far a half may be, the near one does not say.
-                return min(1.0, max(limit, FIRST_SHARE * own_scale()) / distance.each)
-            raise RejectedWeights(
-                f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "
-                "merged whole",
-                "look at that node: its training has diverged, or it does not send what it has",
-                code="distance",
-            )
+                return min(1.0, max(limit, FIRST_SHARE * own) / distance.each)
+            if is_of_few or not is_related:
+                raise RejectedWeights(
+                    f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "
+                    "merged whole",
+                    "look at that node: its training has diverged, or it does not send what it has",
+                    code="distance",
+                )
         accepted.append((peer, min(distance.each, limit)))
         return 1.0 if distance.each <= limit else limit / distance.each
 

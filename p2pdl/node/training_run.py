@@ -146,7 +146,7 @@ class TrainingRun:
                 self._progress,
                 self._save,
                 self._evaluations,
-                None if self._parts.schedule.is_constant else self._set_pace,
+                self._set_pace,
                 self._confirm,
             )
         seconds = self._seconds()

@@ -93,8 +93,8 @@ class UploadPlaces:
         """True if the puller may begin; a pull that it has begun before is over."""
         self._uploads.pop(puller, None)
         self._refused = {name: it for name, it in self._refused.items() if now - it.at < WAITING_SECONDS}
-        yields = puller == self._last_served and self._stands_back(puller, now)
         self._refused.pop(puller, None)
+        yields = puller == self._last_served and self._stands_back(now)
         if yields or self._taken(now) >= self._limit:
             if len(self._refused) == MOST_WAITING:
                 del self._refused[next(iter(self._refused))]
@@ -104,10 +104,9 @@ class UploadPlaces:
         self._last_served = puller
         return True
 
-    def _stands_back(self, puller: NodeId, now: float) -> bool:
-        """Whether others are to have their turn first: for `TURN_SECONDS`, and once if they ask more seldom."""
-        others = [it for name, it in self._refused.items() if name != puller]
-        waiting = [it for it in others if now - it.at < TURN_SECONDS or not it.was_yielded]
+    def _stands_back(self, now: float) -> bool:
+        """Stand back for those that were refused, if any: for `TURN_SECONDS`, and once if they ask more seldom."""
+        waiting = [it for it in self._refused.values() if now - it.at < TURN_SECONDS or not it.was_yielded]
         for it in waiting:
             it.was_yielded = True
         return bool(waiting)

@@ -41,10 +41,7 @@ def require_form(gradient: Float32Vector, size: int) -> None:
 
 def diverged() -> DivergedError:
     """The error for a gradient that is not finite."""
-    return DivergedError(
-        "the gradient is not finite: training has diverged; nothing of it was sent",
-        "lower train.optimizer.learning_rate, or check the data for extreme values",
-    )
+    return DivergedError("the gradient is not finite: training has diverged; nothing of it was sent")
 
 
 class Residual:

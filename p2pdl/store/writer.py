@@ -176,8 +176,7 @@ class StoreWriter:
 def _digest_of_finite(shard: Float32Vector, step: int) -> int:
     if not is_finite(shard):
         raise DivergedError(
-            f"the weights of step {step} are not finite: training has diverged; nothing of it was published",
-            "lower train.optimizer.learning_rate, or check the data for extreme values",
+            f"the weights of step {step} are not finite: training has diverged; nothing of it was published"
         )
     return shard_digest(shard)
 

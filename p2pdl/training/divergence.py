@@ -11,17 +11,13 @@ from p2pdl.errors import DivergedError
 
 def diverged(step: int, loss: float) -> DivergedError:
     """What is said of a step whose loss is not finite."""
-    return DivergedError(
-        f"the loss of step {step} is {loss}: training has diverged; nothing of it was published",
-        "lower train.optimizer.learning_rate, or check the data for extreme values",
-    )
+    return DivergedError(f"the loss of step {step} is {loss}: training has diverged; nothing of it was published")
 
 
 def diverged_update(step: int) -> DivergedError:
     """What is said of a step that made something that is not finite, though its loss was."""
     return DivergedError(
-        f"what step {step} has made of its batch is not finite: training has diverged; nothing of it was pushed",
-        "lower train.optimizer.learning_rate, or check the data for extreme values",
+        f"what step {step} has made of its batch is not finite: training has diverged; nothing of it was pushed"
     )
 
 
@@ -33,8 +29,7 @@ def confirm_finite(step: int, arrays: Iterable[np.ndarray]) -> None:
     """
     if not all(np.isfinite(array).all() for array in arrays if _is_float(array.dtype)):
         raise DivergedError(
-            f"the weights, or what the optimizer keeps, are not finite after step {step}: training has diverged",
-            "lower train.optimizer.learning_rate, or check the data for extreme values",
+            f"the weights, or what the optimizer keeps, are not finite after step {step}: training has diverged"
         )
 
 

@@ -96,7 +96,7 @@ def train(
     progress: Progress | None = None,
     save: Callable[[Progress], None] = lambda progress: None,
     evaluations: Evaluations | None = None,
-    pace: Callable[[int], None] | None = None,
+    pace: Callable[[int], None] = lambda step: None,
     confirm: Callable[[int], None] = lambda step: None,
 ) -> Progress:
     """Train for a number of steps.
@@ -120,8 +120,7 @@ def train(
         progress: Where to go on; the beginning where None.
         save: Called after every step, to save what is due.
         evaluations: Made between steps, each with a report of its own right after it; None for none.
-        pace: Called before every step with its number, counted from 0, to set its learning rate; None where that is
-            the same for all.
+        pace: Called before every step with its number, counted from 0, to set its learning rate.
         confirm: Called after the last step, to look whether all weights are finite: no later loss would show it.
 
     Raises:
@@ -136,8 +135,7 @@ def train(
             report(progress)
     while progress.step < steps and not stopping():
         started = clock.now()
-        if pace is not None:
-            pace(progress.step)
+        pace(progress.step)
         inputs, labels = batch(progress.step)
         loss = float(step_function(tf.constant(inputs), tf.constant(labels)))
         failpoints.reach("trainer.step", since=started)

@@ -143,8 +143,9 @@ class Preparation:
             variable.assign(value)
 
     def set_pace(self, step: int) -> None:
-        """Give the optimizer the learning rate of a step, counted from 0."""
-        self.optimizer.learning_rate = self._settings.learning_rate * self.schedule.share(step)
+        """Give the optimizer the learning rate of a step, counted from 0; a constant one it has already."""
+        if not self.schedule.is_constant:
+            self.optimizer.learning_rate = self._settings.learning_rate * self.schedule.share(step)
 
     def density(self) -> float | None:
         """Share of the gradient entries that the mask kept in the last step; None without a mask."""

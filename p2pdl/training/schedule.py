@@ -47,7 +47,7 @@ class Schedule:
         return self.name == "constant" and not self._warm_steps
 
     def share(self, step: int) -> float:
-        """What the learning rate is multiplied by in a step; above 0 and at most 1.
+        """What the learning rate is multiplied by in a step: above 0 within the run, and at most 1.
 
         Args:
             step: Counted from 0.

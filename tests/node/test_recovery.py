@@ -162,7 +162,9 @@ def test_a_loss_that_is_no_number_is_never_published_and_costs_the_steps_since_t
             outcomes.append(pull(lab, "node1", spec)[0])
         said = started.said()
     assert started.wait() == 0, said
-    assert re.search(r"training has diverged.*; going on from the weights of step \d+", said)
+    assert re.search(
+        r"training has diverged(; nothing of it was published)?; going on from the weights of step \d+", said
+    )
     summary = lab.summary("node1")
     assert (summary["state"], summary["steps"]) == ("done", 3000)
     # With batches of one sample the accuracy goes up and down by a tenth and more; weights that had been hurt had 0.1.

@@ -141,7 +141,7 @@ def test_confirm_looks_at_every_array_of_floats(dtype, value, is_good):
             confirm_finite(8, arrays)
 
 
-def test_confirm_looks_at_bfloat16(tmp_path):
+def test_confirm_looks_at_bfloat16():
     with pytest.raises(DivergedError):
         confirm_finite(1, [tf.constant([math.inf], tf.bfloat16).numpy()])
 
