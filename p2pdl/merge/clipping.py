@@ -130,7 +130,7 @@ class Clipping:
             if is_related and is_of_few and (len(accepted) < FEWEST or self._outliers.are_half(heard)):
                 # Who has begun seconds before is far away, too, and so is the other half of a ring that was cut in
                 # two: drawn near, but nothing to learn a radius from. How far a half may be, the near one does not say.
-                return min(1.0, max(limit, FIRST_SHARE * own) / distance.each)
+                return min(1.0, max(limit, min(1.0, self._radius) * FIRST_SHARE * own) / distance.each)
             if is_of_few or not is_related:
                 raise RejectedWeights(
                     f"{peer}: its weights are {distance.each / limit:.3g} times as far away as the furthest that are "

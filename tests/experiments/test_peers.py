@@ -94,7 +94,8 @@ def test_each_form_trains_the_model_that_is_evaluated(form: str, tmp_path: Path)
     for _ in range(9):
         loss, moments = call()
     assert float(loss) < 0.2 * first
-    assert moments.shape == (10,) and (np.diff(moments) > 0).all()
+    # A moment that waited for a core may be as late as the next one: steps of so small a model take microseconds.
+    assert moments.shape == (10,) and (np.diff(moments) >= 0).all() and moments[-1] > moments[0]
     assert forms.accuracy(task, trained.weights()) == 1.0
     assert trained.trainable_nbytes == sum(weight.nbytes for weight in trained.weights())
 

@@ -58,8 +58,9 @@ def test_factor_equals_the_numpy_oracle_pull_after_pull(
         if each > REJECT * limit:
             apart.add(peer)
             is_few = 2 * len(apart) <= len(PEERS)
-            if is_few and len(accepted) < FEWEST and each <= UNRELATED * own:
-                assert factor(clipping, peer, each, own) == pytest.approx(limit / each, rel=1e-9)
+            if is_few and each <= UNRELATED * own and (len(accepted) < FEWEST or 2 * len(apart) == len(PEERS)):
+                drawn = max(limit, min(1.0, radius) * FIRST_SHARE * own)
+                assert factor(clipping, peer, each, own) == pytest.approx(min(1.0, drawn / each), rel=1e-9)
                 continue
             if is_few or each > UNRELATED * own:
                 with pytest.raises(RejectedWeights) as refusal:
