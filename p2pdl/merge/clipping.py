@@ -36,9 +36,10 @@ REJECT = 20.0
 """Radii beyond which a model is not shortened but refused: broken or malicious, not different. Honest nodes were up to
 7 radii away, those that took 20 times as long for a step."""
 
-UNRELATED = 1.5
-"""Own lengths beyond which a model is refused even if most peers are as far away. Two models that were begun apart are
-1.4 lengths apart, a mirrored one 2: without a bound, a node that hears only of broken ones would follow them."""
+UNRELATED = 1.9
+"""Own lengths beyond which a model is refused even if most peers are as far away. A model that was begun apart is 1.4
+lengths away, and 1.9 where it has grown to be 1.6 times as long; a mirrored one 2: without a bound, a node that hears
+only of broken ones would follow them."""
 
 
 @dataclass(frozen=True, slots=True)
