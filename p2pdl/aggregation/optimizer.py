@@ -7,9 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from p2pdl.aggregation.contract import State, place_of
+from p2pdl.aggregation.contract import State
 from p2pdl.aggregation.saved import expect_nothing, saved
 from p2pdl.types import Float32Vector, Indices
+
+PIECE = 1 << 14
+"""Entries that are scaled and subtracted at one time: they and their products stay in the cache."""
 
 
 class ServerOptimizer(Protocol):
@@ -24,13 +27,20 @@ class ServerOptimizer(Protocol):
     learning_rate: float
 
     def apply(
-        self, weights: Float32Vector, values: Float32Vector, *, start: int = 0, indices: Indices | None = None
+        self,
+        weights: Float32Vector,
+        values: Float32Vector,
+        *,
+        rate: float = 1.0,
+        start: int = 0,
+        indices: Indices | None = None,
     ) -> None:
         """Subtract an update, in place.
 
         Args:
             weights: The server's vector, shape (size,).
             values: The update, shape (count,); not written into.
+            rate: By what the update is multiplied besides.
             start: First entry of a dense update.
             indices: Entries of a sparse update, strictly ascending; None for a dense one.
         """
@@ -67,10 +77,16 @@ class Sgd:
         self.learning_rate = learning_rate
 
     def apply(
-        self, weights: Float32Vector, values: Float32Vector, *, start: int = 0, indices: Indices | None = None
+        self,
+        weights: Float32Vector,
+        values: Float32Vector,
+        *,
+        rate: float = 1.0,
+        start: int = 0,
+        indices: Indices | None = None,
     ) -> None:
         """One step over the update's entries."""
-        weights[place_of(values.size, start, indices)] -= values * np.float32(self.learning_rate)
+        _subtract(weights, values, self.learning_rate * rate, start, indices)
 
     def state(self) -> State:
         """Empty."""
@@ -97,10 +113,16 @@ class NoOptimizer(Sgd):
         super().__init__(learning_rate=1.0)
 
     def apply(
-        self, weights: Float32Vector, values: Float32Vector, *, start: int = 0, indices: Indices | None = None
+        self,
+        weights: Float32Vector,
+        values: Float32Vector,
+        *,
+        rate: float = 1.0,
+        start: int = 0,
+        indices: Indices | None = None,
     ) -> None:
-        """Subtract the values as they are."""
-        weights[place_of(values.size, start, indices)] -= values
+        """Subtract the values, times nothing but the rate that is given."""
+        _subtract(weights, values, rate, start, indices)
 
 
 class Momentum:
@@ -133,13 +155,19 @@ class Momentum:
         self._velocity: Float32Vector = np.zeros(size, np.float32)
 
     def apply(
-        self, weights: Float32Vector, values: Float32Vector, *, start: int = 0, indices: Indices | None = None
+        self,
+        weights: Float32Vector,
+        values: Float32Vector,
+        *,
+        rate: float = 1.0,
+        start: int = 0,
+        indices: Indices | None = None,
     ) -> None:
         """One step over the range of a dense update, over everything for a sparse one."""
         moved = slice(None) if indices is not None else slice(start, start + values.size)
         velocity, moving = self._velocity[moved], weights[moved]
         gradient_place = slice(None) if indices is None else indices
-        change = values * np.float32(self.learning_rate)
+        change = values * np.float32(self.learning_rate * rate)
         velocity *= self._momentum
         velocity[gradient_place] -= change
         if not self._nesterov:
@@ -160,3 +188,17 @@ class Momentum:
             CheckpointMismatch: There is none of this size.
         """
         self._velocity = saved(state, "velocity", np.float32, self._velocity.shape)
+
+
+def _subtract(
+    weights: Float32Vector, values: Float32Vector, factor: float, start: int, indices: Indices | None
+) -> None:
+    """weights -= factor * values at their place."""
+    scale = np.float32(factor)
+    if indices is not None:
+        weights[indices] -= values * scale
+        return
+    moving = weights[start : start + values.size]
+    for first in range(0, values.size, PIECE):
+        piece = slice(first, first + PIECE)
+        moving[piece] -= values[piece] * scale

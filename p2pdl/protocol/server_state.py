@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from p2pdl.aggregation import (
@@ -99,7 +98,7 @@ class WeightShard:
         if self.collection is not None:
             self.collection.add(update, values)
         else:
-            self.optimizer.apply(self.weights, _times(values, rate), indices=update.indices)
+            self.optimizer.apply(self.weights, values, rate=rate, indices=update.indices)
 
     def complete(self, rate: float) -> bool:
         """Apply the mean of what was collected.
@@ -112,7 +111,7 @@ class WeightShard:
         """
         if self.collection is None or not self.collection.count:
             return False
-        self.optimizer.apply(self.weights, _times(self.collection.take(), rate))
+        self.optimizer.apply(self.weights, self.collection.take(), rate=rate)
         return True
 
     def state(self, number: int) -> Arrays:
@@ -146,10 +145,6 @@ def shards_of(vector: Float32Vector, settings: ParameterServerSettings, collects
         optimizer = make_optimizer(settings.optimizer, weights.size, settings.optimizer_settings)
         shards.append(WeightShard(weights, rule, optimizer, Collection(weights.size) if collects else None))
     return shards
-
-
-def _times(values: Float32Vector, rate: float) -> Float32Vector:
-    return values if rate == 1.0 else values * np.float32(rate)
 
 
 def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:

@@ -36,7 +36,9 @@ class GradientStep:
         """The loss of the batch, regularisation included."""
         value, gradients = self._compiled(inputs, labels)
         for span, gradient in zip(self._spans, gradients, strict=True):
-            np.multiply(gradient.numpy().reshape(-1), np.float32(self.share), out=self.vector[span])
+            # `numpy()` would be a copy.
+            values = np.asarray(memoryview(gradient)).reshape(-1)
+            np.multiply(values, np.float32(self.share), out=self.vector[span])
         return value
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pdl.aggregation import OPTIMIZERS, OptimizerSettings, ServerOptimizer, Update, make_optimizer
+from p2pdl.aggregation.optimizer import PIECE
 from p2pdl.errors import CheckpointMismatch
 from tests.aggregation.updates import SIZE, updates, whole
 
@@ -53,6 +54,28 @@ def test_momentum_equals_keras_with_zeros_where_a_sparse_update_has_nothing(
         gradient = whole(update)[entries]
         velocity[entries] = velocity[entries] * FACTOR - gradient * RATE
         expected[entries] += velocity[entries] * FACTOR - gradient * RATE if nesterov else velocity[entries]
+    np.testing.assert_array_equal(weights, expected)
+
+
+@EVERY_OPTIMIZER
+@settings(max_examples=40, deadline=None)
+@given(update=updates(), rate=st.sampled_from([0.25, 0.3, 1.0, 2.0]))
+def test_rate_is_as_good_as_values_so_many_times_as_large(name: str, update: Update, rate: float) -> None:
+    weights, expected = begun(), begun()
+    make(name).apply(weights, update.values, rate=rate, start=update.start, indices=update.indices)
+    larger = update.values * np.float32(rate)
+    make(name).apply(expected, larger, start=update.start, indices=update.indices)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_long_update_is_applied_piece_by_piece_to_the_last_entry(start: int) -> None:
+    size = 2 * PIECE + 7
+    weights = np.random.default_rng(0).normal(size=size + 10).astype(np.float32)
+    values = np.random.default_rng(1).normal(size=size).astype(np.float32)
+    expected = weights.copy()
+    expected[start : start + size] -= values * RATE
+    make("sgd").apply(weights, values, start=start)
     np.testing.assert_array_equal(weights, expected)
 
 
