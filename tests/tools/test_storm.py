@@ -103,7 +103,7 @@ def test_small_storm_breaks_no_promise_and_can_be_replayed(tmp_path: Path) -> No
     shorter = tmp_path / "shorter.jsonl"
     first, *rest = written.read_text().splitlines()
     kept = [line for line in rest if '"act": "kill server"' in line]
-    shorter.write_text("\n".join([first.replace('"steps": 20000', '"steps": 500'), *kept]) + "\n")
+    shorter.write_text("\n".join([first, *kept]) + "\n")
     again = subprocess.run(
         [*COMMAND, "--replay", str(shorter), "--out", str(tmp_path / "again")], cwd=ROOT, capture_output=True, text=True
     )
