@@ -34,7 +34,8 @@ from p2pdl.wire import FRAME_LIMIT
 POLL_SECONDS = 0.25
 
 LAST_PULLS_SECONDS = 20.0
-"""After the last worker has finished, how long the server waits for all to take the final weights."""
+"""After the last worker has finished, and after each part of the final weights that one takes, how long the server
+waits for the next."""
 
 LAST_REPLY_SECONDS = 1.0
 """How long the last of them may take to travel."""
@@ -164,6 +165,8 @@ def serve(
         answer = answerer(request.frames, clock.now(), request.asker)
         transport.reply(answer.frames)
         view.count(answer)
+        if answer.payload_nbytes:
+            ends_at = math.inf
         del answer
 
 
