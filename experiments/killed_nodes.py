@@ -44,8 +44,8 @@ NODES = {Size.SMOKE: 2, Size.SMALL: 8, Size.PAPER: 16}
 EVERY = {Size.SMOKE: 1.0, Size.SMALL: 10.0, Size.PAPER: 10.0}
 """Seconds from one kill to the next."""
 
-STEPS = {Size.SMOKE: 600, Size.SMALL: 4000, Size.PAPER: 40_000}
-"""Of each node: long enough for all kills."""
+STEPS = {Size.SMOKE: 600, Size.SMALL: 16_000, Size.PAPER: 40_000}
+"""Of each node: long enough for all kills, on a quick machine too."""
 
 WIDTH = {Size.SMOKE: 0.1, Size.SMALL: 0.25, Size.PAPER: 0.5}
 MINUTES = {Size.SMOKE: 0.3, Size.SMALL: 5.0, Size.PAPER: 60.0}
