@@ -21,8 +21,9 @@ from p2pdl.server.process import ServerSettings
 from p2pdl.server.start import MembershipStart
 from p2pdl.types import NodeId
 
-READY_SECONDS = 20.0
-"""How long a server process may take until it listens; half a second is usual."""
+READY_SECONDS = 60.0
+"""How long a server process may take until it listens: half a second is usual, half a minute while a dozen nodes load
+TensorFlow on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
