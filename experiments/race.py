@@ -139,7 +139,7 @@ def _case(size: Size, system: str, link: str, steps: int) -> Case:
         "gossip": {"start_wait": 600},
         "metrics": {"evaluate_every": EVALUATE_EVERY[size], "evaluation_samples": EVALUATION_SAMPLES[size]},
     }
-    if system == "adsp" and (size == Size.SMOKE or link == FREE):
+    if system == "adsp" and (size, link) in [(Size.SMOKE, EQUAL), (Size.SMALL, FREE)]:
         sections["server"] = own["server"] | QUICK_ADSP
     rates = {EQUAL: {"all": 100.0}, FREE: {}, ONE: {"server1" if servers else "node1": 300.0}}
     data = "digits" if size == Size.SMOKE else "mnist"

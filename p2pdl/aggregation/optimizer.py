@@ -86,7 +86,19 @@ class Sgd:
         indices: Indices | None = None,
     ) -> None:
         """One step over the update's entries."""
-        _subtract(weights, values, self.learning_rate * rate, start, indices)
+        scale = np.float32(self._step * rate)
+        if indices is not None:
+            weights[indices] -= values * scale
+            return
+        moving = weights[start : start + values.size]
+        for first in range(0, values.size, PIECE):
+            piece = slice(first, first + PIECE)
+            moving[piece] -= values[piece] * scale
+
+    @property
+    def _step(self) -> float:
+        """By what an update is multiplied whatever its rate."""
+        return self.learning_rate
 
     def state(self) -> State:
         """Empty."""
@@ -112,17 +124,9 @@ class NoOptimizer(Sgd):
     def __init__(self) -> None:
         super().__init__(learning_rate=1.0)
 
-    def apply(
-        self,
-        weights: Float32Vector,
-        values: Float32Vector,
-        *,
-        rate: float = 1.0,
-        start: int = 0,
-        indices: Indices | None = None,
-    ) -> None:
-        """Subtract the values, times nothing but the rate that is given."""
-        _subtract(weights, values, rate, start, indices)
+    @property
+    def _step(self) -> float:
+        return 1.0
 
 
 class Momentum:
@@ -188,17 +192,3 @@ class Momentum:
             CheckpointMismatch: There is none of this size.
         """
         self._velocity = saved(state, "velocity", np.float32, self._velocity.shape)
-
-
-def _subtract(
-    weights: Float32Vector, values: Float32Vector, factor: float, start: int, indices: Indices | None
-) -> None:
-    """weights -= factor * values at their place."""
-    scale = np.float32(factor)
-    if indices is not None:
-        weights[indices] -= values * scale
-        return
-    moving = weights[start : start + values.size]
-    for first in range(0, values.size, PIECE):
-        piece = slice(first, first + PIECE)
-        moving[piece] -= values[piece] * scale
