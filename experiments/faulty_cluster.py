@@ -17,7 +17,7 @@ import numpy as np
 from experiments.ports import free_ports
 from experiments.pretenders import Change, Pretender
 from experiments.training_figures import read_lines, step_seconds
-from p2pdl.node.cluster import how_it_ended
+from p2pdl.node.restarts import how_it_ended
 from p2pdl.partition import partition
 from tools.faults import FaultProxy, Faults
 from tools.storm.cluster import CLUSTER, StormCluster, StormNode

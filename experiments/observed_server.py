@@ -18,8 +18,8 @@ from p2pdl.config import Configuration
 from p2pdl.errors import ProcessDied
 from p2pdl.failpoints import VARIABLE
 from p2pdl.node.children import Lifeline, trainer_environment
-from p2pdl.node.cluster import how_it_ended
 from p2pdl.node.local_nodes import node_command
+from p2pdl.node.restarts import how_it_ended
 from p2pdl.node.run_folder import run_folder
 from p2pdl.protocol.pull import PullSettings
 from p2pdl.puller.inbox import Inbox

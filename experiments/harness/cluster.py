@@ -23,8 +23,8 @@ from experiments.training_figures import read_lines
 from p2pdl.config import load
 from p2pdl.errors import ProcessDied
 from p2pdl.node.children import Lifeline
-from p2pdl.node.cluster import how_it_ended
 from p2pdl.node.local_nodes import cores, node_command
+from p2pdl.node.restarts import how_it_ended
 from p2pdl.node.run_folder import run_folder
 from p2pdl.node.stopping import WATCH_SECONDS
 from p2pdl.types import JsonObject

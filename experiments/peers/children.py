@@ -12,7 +12,7 @@ from typing import Any
 
 from p2pdl.errors import ProcessDied
 from p2pdl.node.children import Lifeline
-from p2pdl.node.cluster import how_it_ended
+from p2pdl.node.restarts import how_it_ended
 
 WATCH_SECONDS = 0.05
 END_SECONDS = 60.0

@@ -5,25 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from p2pdl import errors
 from p2pdl.config import Configuration
-from p2pdl.errors import P2pdlError, ProcessDied
+from p2pdl.node.listening import exchange_environment, start_listening
 from p2pdl.protocol.serving import ServingLimits
 from p2pdl.server.process import ServerSettings
 from p2pdl.server.start import MembershipStart
 from p2pdl.types import NodeId
-
-READY_SECONDS = 60.0
-"""How long a server process may take until it listens: half a second is usual, half a minute while a dozen nodes load
-TensorFlow on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +52,6 @@ class TrainerSettings:
     def from_argument(cls, argument: str) -> TrainerSettings:
         """The settings out of the command line argument."""
         return cls(**json.loads(argument))
-
-
-ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-"""Bytes from which on glibc fetches and returns memory piece by piece, and free bytes that it keeps at most."""
 
 
 class Lifeline:
@@ -132,52 +120,6 @@ def start_server(
     return start_listening("p2pdl.server", argument, descriptors, f"the server process of {node}", bind, bool(log))
 
 
-def start_listening(
-    module: str, argument: Callable[[int], str], descriptors: Sequence[int], what: str, bind: str, has_log: bool = True
-) -> subprocess.Popen[bytes]:
-    """Start a process and wait until it says that it listens.
-
-    Args:
-        module: What Python runs.
-        argument: Makes its argument, given the descriptor to which it writes one line.
-        descriptors: Those that it inherits.
-        what: How to call it in messages.
-        bind: Where it is to listen.
-        has_log: Whether there is a log to look into.
-
-    Raises:
-        StartupError: It cannot listen there, or its keys cannot be used.
-        ProcessDied: It ended, or did not say that it listens.
-    """
-    ready, writing = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, argument(writing)],
-            pass_fds=(*descriptors, writing),
-            stdin=subprocess.DEVNULL,
-            env=exchange_environment(),
-            process_group=0,
-        )
-    finally:
-        os.close(writing)
-    try:
-        line = _read_line(ready, READY_SECONDS)
-    finally:
-        os.close(ready)
-    if line == "":
-        return process
-    process.kill()
-    process.wait()
-    if line is None:
-        raise ProcessDied(
-            f"{what} did not start to listen on {bind} within {READY_SECONDS:g} s",
-            "the node's log may say why" if has_log else "",
-        )
-    kind, message, remedy = json.loads(line)
-    error_class: type[P2pdlError] = getattr(errors, kind)
-    raise error_class(message, remedy)
-
-
 def serving_limits(configuration: Configuration) -> ServingLimits:
     """What the configuration lets a server grant."""
     server = configuration.server
@@ -201,15 +143,6 @@ def start_trainer(settings: TrainerSettings, lifeline: Lifeline, threads: int) -
     )
 
 
-def exchange_environment() -> dict[str, str]:
-    """This process's environment for a process that handles shards; what the user set stays.
-
-    glibc gives freed memory of a shard's size back to the kernel, and fetches it anew for the next shard, page by page:
-    that took two thirds of the time of an encoding to `int8`.
-    """
-    return {**ALLOCATION, **os.environ}
-
-
 def trainer_environment(threads: int) -> dict[str, str]:
     """As `exchange_environment`, with what TensorFlow must find before it is loaded; what the user set stays."""
     environment = exchange_environment()
@@ -221,16 +154,3 @@ def trainer_environment(threads: int) -> dict[str, str]:
     if threads:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     return environment
-
-
-def _read_line(descriptor: int, seconds: float) -> str | None:
-    """A line without its end; None if the other end closed or was silent for too long."""
-    give_up_at = time.monotonic() + seconds
-    received = b""
-    while not received.endswith(b"\n"):
-        readable, _, _ = select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))
-        piece = os.read(descriptor, 4096) if readable else b""
-        if not piece:
-            return None
-        received += piece
-    return received.decode().rstrip("\n")

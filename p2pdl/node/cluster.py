@@ -19,6 +19,7 @@ from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from p2pdl.node.children import Lifeline
 from p2pdl.node.cluster_status import NodeStatus, StatusWatch
 from p2pdl.node.node_output import Message, read_messages
+from p2pdl.node.restarts import how_it_ended
 from p2pdl.node.security import keys_folder
 from p2pdl.node.stopping import WATCH_SECONDS, code_after
 from p2pdl.types import NodeId
@@ -232,13 +233,3 @@ class LocalCluster:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # No lock may be taken here: the handler can run in the middle of anything.
         self._signals.append(number)
-
-
-def how_it_ended(exit_code: int) -> str:
-    """A process's exit code in words."""
-    if exit_code >= 0:
-        return f"exit code {exit_code}"
-    try:
-        return f"ended by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"ended by signal {-exit_code}"

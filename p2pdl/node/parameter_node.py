@@ -11,9 +11,10 @@ from types import FrameType
 
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
-from p2pdl.node.children import Lifeline, serving_limits, start_listening
+from p2pdl.node.children import Lifeline, serving_limits
 from p2pdl.node.environment import write_environment
-from p2pdl.node.restarts import Restarts
+from p2pdl.node.listening import start_listening
+from p2pdl.node.restarts import Restarts, how_it_ended
 from p2pdl.node.resumption import NodeFolder, write_settings
 from p2pdl.node.security import keys_folder
 from p2pdl.node.server_settings import parameter_server_settings
@@ -59,11 +60,11 @@ class ParameterNode:
                 if self._signals or code >= 0:
                     return self._verdict(code)
                 pause = self._restarts.on_death(time.monotonic())
-                how = signal.Signals(-code).name
+                how = how_it_ended(code)
                 if pause is None:
-                    log.error("the parameter server was ended by %s too often within an hour; this node stops", how)
+                    log.error("the parameter server was %s too often within an hour; this node stops", how)
                     return EXIT_FAILED
-                log.warning("the parameter server was ended by %s; starting it again from its last checkpoint", how)
+                log.warning("the parameter server was %s; starting it again from its last checkpoint", how)
                 time.sleep(pause)
                 resumes = True
         finally:

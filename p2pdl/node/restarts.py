@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -38,3 +39,13 @@ class Restarts:
             return None
         self._recent.append(now)
         return PAUSES[min(len(self._recent), len(PAUSES)) - 1]
+
+
+def how_it_ended(exit_code: int) -> str:
+    """A process's exit code in words."""
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        return f"ended by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"ended by signal {-exit_code}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError
 from p2pdl.node.children import Lifeline, serving_limits, start_server
 from p2pdl.node.membership import preset_of
-from p2pdl.node.restarts import PAUSES, Restarts
+from p2pdl.node.restarts import PAUSES, Restarts, how_it_ended
 from p2pdl.node.security import keys_folder
 from p2pdl.server.start import MembershipStart
 from p2pdl.types import NodeId
@@ -106,8 +105,7 @@ class ServerKeeper:
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process = None
             self._due = time.monotonic() + (self._restarts.on_death(time.monotonic()) or 0.0)
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log.warning("the server process ended (%s); starting it again over the same weights", how)
+            log.warning("the server process was lost (%s); starting it again over the same weights", how_it_ended(code))
         if self._process is None and time.monotonic() >= self._due:
             try:
                 self.start()

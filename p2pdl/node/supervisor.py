@@ -22,7 +22,7 @@ from p2pdl.node.environment import write_environment
 from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
 from p2pdl.node.parameter_node import ParameterNode
-from p2pdl.node.restarts import Restarts
+from p2pdl.node.restarts import Restarts, how_it_ended
 from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
 from p2pdl.node.security import warning
 from p2pdl.node.server_keeper import ServerKeeper
@@ -203,7 +203,7 @@ class Supervisor:
         if self._signals or self._members.superseded or not (code < 0 or code == EXIT_CRASHED):
             return None
         step = int(self._last_status().get("step", 0))
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else "failed"
+        how = how_it_ended(code) if code < 0 else "failed"
         hint = " (the system ends processes so when memory runs out)" if code == -signal.SIGKILL else ""
         # A fault of the program comes back at the same place: once more is enough to be sure.
         stuck = code == EXIT_CRASHED and step <= self._crashed_at
@@ -239,7 +239,7 @@ class Supervisor:
                 self._write_summary("stopped", "stopped before the trainer could write its summary")
             return code_after(self._signals)
         if code < 0:
-            how = f"the trainer process was ended by {signal.Signals(-code).name}"
+            how = f"the trainer process was {how_it_ended(code)}"
         else:
             how = f"the trainer ended with exit code {code}; node.log says why"
         if code != EXIT_DONE:

@@ -143,7 +143,7 @@ def test_a_killed_server_is_started_again_and_a_killed_trainer_goes_on_from_its_
         saved = max(lab.checkpoints("node1"))
         assert started.wait() == 0
         said = started.said()
-    assert "the server process ended (SIGKILL); starting it again over the same weights" in said
+    assert "the server process was lost (ended by SIGKILL); starting it again over the same weights" in said
     assert "the trainer ended by SIGKILL at step" in said and "starting it again from its last checkpoint" in said
     assert f"going on from step-{saved:09d}.ckpt, saved at step {saved}" in lab.log("node1")
     summary = lab.summary("node1")

@@ -12,7 +12,7 @@ import pytest
 
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
-from p2pdl.node.cluster import LocalCluster, Outcome, how_it_ended
+from p2pdl.node.cluster import LocalCluster, Outcome
 from p2pdl.node.run_folder import create_run_folder
 from tests.pretended_clusters import Recording, configuration, pretend, write_configuration
 from tests.processes import ROOT, is_running, wait_until
@@ -149,14 +149,6 @@ def test_nodes_learn_that_what_ran_them_was_killed(tmp_path: Path) -> None:
     driver.communicate()
     assert wait_until(lambda: not any(map(is_running, nodes)), 10.0)
     assert all((tmp_path / "runs" / "lab" / name / "summary.json").exists() for name in ("node1", "node2"))
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "text"),
-    [(1, "exit code 1"), (-9, "ended by SIGKILL"), (-15, "ended by SIGTERM"), (-34, "ended by SIGRTMIN")],
-)
-def test_exit_code_is_told_in_words(exit_code: int, text: str) -> None:
-    assert how_it_ended(exit_code) == text
 
 
 def _children_of(pid: int) -> list[int]:

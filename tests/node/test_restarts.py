@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from p2pdl.node.restarts import PAUSES, WINDOW_SECONDS, Restarts
+import pytest
+
+from p2pdl.node.restarts import PAUSES, WINDOW_SECONDS, Restarts, how_it_ended
 
 
 def test_pauses_grow_and_stay_finite() -> None:
@@ -22,3 +24,11 @@ def test_limit_counts_the_deaths_of_the_last_hour() -> None:
 
 def test_limit_of_none_at_all() -> None:
     assert Restarts(limit=0).on_death(5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "text"),
+    [(1, "exit code 1"), (-9, "ended by SIGKILL"), (-15, "ended by SIGTERM"), (-34, "ended by SIGRTMIN")],
+)
+def test_exit_code_is_told_in_words(exit_code: int, text: str) -> None:
+    assert how_it_ended(exit_code) == text

@@ -28,7 +28,8 @@ import zmq
 
 from experiments.ports import free_ports
 from p2pdl.errors import PeerTimeout, ProtocolError
-from p2pdl.node.children import Lifeline, start_listening
+from p2pdl.node.children import Lifeline
+from p2pdl.node.listening import start_listening
 from p2pdl.protocol.messages import Envelope, InitialRequest, JoinRequest, PushRequest, Request, WorkerReply
 from p2pdl.protocol.server_state import ParameterServerSettings
 from p2pdl.server.parameter_process import ParameterProcessSettings

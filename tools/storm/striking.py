@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from p2pdl.node.cluster import how_it_ended
+from p2pdl.node.restarts import how_it_ended
 from p2pdl.types import NodeId
 from tools.storm.cluster import StormNode
 from tools.storm.events import Event
