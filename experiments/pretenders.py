@@ -88,7 +88,7 @@ class Pretender:
             lifeline = Lifeline()
             stack.callback(lifeline.close)
             start = MembershipStart(address, int.from_bytes(os.urandom(8), "big"), "local", dict(contacts))
-            server = start_server(cluster, name, bind, self._store, lifeline, log, members=start)
+            server = start_server(cluster, name, bind, self._store, lifeline, log, members=start).ready()
             stack.callback(_end, server)
             self._server = server.pid
             self._requester = Requester(ZmqClient(), cluster, name, clock)

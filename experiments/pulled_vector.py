@@ -103,7 +103,7 @@ def serve(elements: int, bind: str) -> int:
     """Serve the vector by p2pdl; each line of the input asks for a new version."""
     spec = layout(elements)
     lifeline, store = Lifeline(), memory.create()
-    server = start_server(CLUSTER, "server", bind, store, lifeline, None)
+    server = start_server(CLUSTER, "server", bind, store, lifeline, None).ready()
     writer = StoreWriter(store, spec)
     for step, (_, vector) in enumerate(zip(sys.stdin, versions(spec.size), strict=False), 1):
 

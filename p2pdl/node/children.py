@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from p2pdl.config import Configuration
-from p2pdl.node.listening import exchange_environment, start_listening
+from p2pdl.node.listening import Listener, exchange_environment
 from p2pdl.protocol.serving import ServingLimits
 from p2pdl.server.process import ServerSettings
 from p2pdl.server.start import MembershipStart
@@ -77,8 +77,8 @@ def start_server(
     members: MembershipStart | None = None,
     shared_settings: Path | None = None,
     keys: Path | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a server process and wait until it listens.
+) -> Listener:
+    """Start a server process.
 
     Args:
         cluster: The cluster's name.
@@ -92,9 +92,8 @@ def start_server(
         shared_settings: The JSON that a node which joins is told.
         keys: The folder of the keys; None to encrypt nothing and to let everybody in.
 
-    Raises:
-        StartupError: It cannot listen there, or its keys cannot be used.
-        ProcessDied: It ended, or did not say that it listens.
+    Returns:
+        The process, which does not listen yet.
     """
     limits = limits or ServingLimits()
 
@@ -117,7 +116,7 @@ def start_server(
         ).to_argument()
 
     descriptors = [store, lifeline.reading]
-    return start_listening("p2pdl.server", argument, descriptors, f"the server process of {node}", bind, bool(log))
+    return Listener("p2pdl.server", argument, descriptors, f"the server process of {node}", bind, bool(log))
 
 
 def serving_limits(configuration: Configuration) -> ServingLimits:

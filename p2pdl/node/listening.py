@@ -1,4 +1,4 @@
-"""Starts a process that listens on a port, and waits until it does."""
+"""Starts a process that listens on a port, and says when it does."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_":
 log = logging.getLogger(__name__)
 
 
-def start_listening(
-    module: str, argument: Callable[[int], str], descriptors: Sequence[int], what: str, bind: str, has_log: bool = True
-) -> subprocess.Popen[bytes]:
-    """Start a process and wait until it says that it listens; one that is killed before is started again.
+class Listener:
+    """A process that is to listen, from its start until it does; one that is killed before is started again.
 
     Args:
         module: What Python runs.
@@ -43,40 +41,103 @@ def start_listening(
         what: How to call it in messages.
         bind: Where it is to listen.
         has_log: Whether there is a log to look into.
-
-    Raises:
-        StartupError: It cannot listen there, or its keys cannot be used.
-        ProcessDied: It ended, or did not say that it listens.
     """
-    restarts = Restarts(MORE_STARTS)
-    why = "the node's log may say why" if has_log else ""
-    while True:
-        process, ready = _start(module, argument, descriptors)
+
+    def __init__(
+        self,
+        module: str,
+        argument: Callable[[int], str],
+        descriptors: Sequence[int],
+        what: str,
+        bind: str,
+        has_log: bool = True,
+    ) -> None:
+        self._module = module
+        self._argument = argument
+        self._descriptors = descriptors
+        self._failed = f"{what} did not start to listen on {bind}"
+        self._remedy = "the node's log may say why" if has_log else ""
+        self._restarts = Restarts(MORE_STARTS)
+        self._start()
+
+    def poll(self, seconds: float = 0.0) -> subprocess.Popen[bytes] | None:
+        """The process if it listens; None if it does not yet.
+
+        Args:
+            seconds: How long to wait for it.
+
+        Raises:
+            StartupError: It cannot listen there, or its keys cannot be used.
+            ProcessDied: It ended, or did not say that it listens.
+        """
         try:
-            line = _read_line(ready, READY_SECONDS)
-        except TimeoutError:
-            process.kill()
-            process.wait()
-            raise ProcessDied(f"{what} did not start to listen on {bind} within {READY_SECONDS:g} s", why) from None
+            if not select.select([self._ready], [], [], seconds)[0]:
+                if time.monotonic() < self._give_up_at:
+                    return None
+                raise ProcessDied(f"{self._failed} within {READY_SECONDS:g} s", self._remedy)
+            piece = os.read(self._ready, 4096)
+            if not piece:
+                self._on_death(self._process.wait())
+                return None
+            self._said += piece
+            if not self._said.endswith(b"\n"):
+                return None
+            if said := self._said.strip():
+                kind, message, remedy = json.loads(said)
+                error_class: type[P2pdlError] = getattr(errors, kind)
+                raise error_class(message, remedy)
+        except P2pdlError:
+            self.end()
+            raise
+        os.close(self._ready)
+        return self._process
+
+    def ready(self) -> subprocess.Popen[bytes]:
+        """Wait until it listens.
+
+        Raises:
+            StartupError: It cannot listen there, or its keys cannot be used.
+            ProcessDied: It ended, or did not say that it listens.
+        """
+        while (process := self.poll(READY_SECONDS)) is None:
+            pass
+        return process
+
+    def end(self) -> None:
+        """Give up; not for a process that listens."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ready)
+
+    def _start(self) -> None:
+        self._ready, writing = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module, self._argument(writing)],
+                pass_fds=(*self._descriptors, writing),
+                stdin=subprocess.DEVNULL,
+                env=exchange_environment(),
+                process_group=0,
+            )
+        except BaseException:
+            os.close(self._ready)
+            raise
         finally:
-            os.close(ready)
-        if line == "":
-            return process
-        if line is not None:
-            process.kill()
-            process.wait()
-            kind, message, remedy = json.loads(line)
-            error_class: type[P2pdlError] = getattr(errors, kind)
-            raise error_class(message, remedy)
-        code = process.wait()
-        message = f"{what} did not start to listen on {bind}: {how_it_ended(code)}"
+            os.close(writing)
+        self._said = b""
+        self._give_up_at = time.monotonic() + READY_SECONDS
+
+    def _on_death(self, code: int) -> None:
+        message = f"{self._failed}: {how_it_ended(code)}"
         if code >= 0:
-            raise ProcessDied(message, why)
-        pause = restarts.on_death(time.monotonic())
+            raise ProcessDied(message, self._remedy)
+        pause = self._restarts.on_death(time.monotonic())
         if pause is None:
-            raise ProcessDied(f"{message}, {restarts.deaths} times in a row", KILLED)
+            raise ProcessDied(f"{message}, {self._restarts.deaths} times in a row", KILLED)
         log.warning("%s; starting it again", message)
         time.sleep(pause)
+        os.close(self._ready)
+        self._start()
 
 
 def exchange_environment() -> dict[str, str]:
@@ -86,42 +147,3 @@ def exchange_environment() -> dict[str, str]:
     that took two thirds of the time of an encoding to `int8`.
     """
     return {**ALLOCATION, **os.environ}
-
-
-def _start(
-    module: str, argument: Callable[[int], str], descriptors: Sequence[int]
-) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a process; returns it with the descriptor from which to read its line."""
-    ready, writing = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, argument(writing)],
-            pass_fds=(*descriptors, writing),
-            stdin=subprocess.DEVNULL,
-            env=exchange_environment(),
-            process_group=0,
-        )
-    except BaseException:
-        os.close(ready)
-        raise
-    finally:
-        os.close(writing)
-    return process, ready
-
-
-def _read_line(descriptor: int, seconds: float) -> str | None:
-    """A line without its end; None if the other end was closed before.
-
-    Raises:
-        TimeoutError: Nothing came for too long.
-    """
-    give_up_at = time.monotonic() + seconds
-    received = b""
-    while not received.endswith(b"\n"):
-        if not select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))[0]:
-            raise TimeoutError
-        piece = os.read(descriptor, 4096)
-        if not piece:
-            return None
-        received += piece
-    return received.decode().rstrip("\n")

@@ -13,7 +13,7 @@ from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED
 from p2pdl.node.children import Lifeline, serving_limits
 from p2pdl.node.environment import write_environment
-from p2pdl.node.listening import start_listening
+from p2pdl.node.listening import Listener
 from p2pdl.node.restarts import Restarts, how_it_ended
 from p2pdl.node.resumption import NodeFolder, write_settings
 from p2pdl.node.security import keys_folder
@@ -56,6 +56,8 @@ class ParameterNode:
         try:
             while True:
                 process = self._start(resumes)
+                if process is None:
+                    return code_after(self._signals)
                 code = self._watch(process)
                 if self._signals or code >= 0:
                     return self._verdict(code)
@@ -75,7 +77,8 @@ class ParameterNode:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _start(self, resumes: bool) -> subprocess.Popen[bytes]:
+    def _start(self, resumes: bool) -> subprocess.Popen[bytes] | None:
+        """Start the process and wait until it listens; None if this node is stopped before."""
         configuration, entry = self._configuration, self._configuration.node(self._node)
         limits = serving_limits(configuration)
         bind = str(entry.listen)
@@ -99,7 +102,11 @@ class ParameterNode:
             ).to_argument()
 
         module, what = "p2pdl.server.parameter_process", f"the parameter server {self._node}"
-        process = start_listening(module, argument, [self._lifeline.reading], what, bind)
+        listener = Listener(module, argument, [self._lifeline.reading], what, bind)
+        while (process := listener.poll(WATCH_SECONDS)) is None:
+            if self._signals:
+                listener.end()
+                return None
         log.info("parameter server (%s) on %s; the run's folder is %s", self._policy(), bind, self._folder.path)
         return process
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError
 from p2pdl.node.children import Lifeline, serving_limits, start_server
+from p2pdl.node.listening import Listener
 from p2pdl.node.membership import preset_of
 from p2pdl.node.restarts import PAUSES, Restarts, how_it_ended
 from p2pdl.node.security import keys_folder
@@ -62,7 +63,7 @@ class ServerKeeper:
         self._shared_settings = shared_settings
         self._keys = keys_folder(configuration)
         listed = {other.name: str(other.address) for other in configuration.nodes if other.name != node}
-        self._start = MembershipStart(
+        self._membership = MembershipStart(
             address=str(entry.address),
             life=secrets.randbits(64),
             preset=preset_of(configuration),
@@ -71,6 +72,7 @@ class ServerKeeper:
             seed=configuration.train.seed,
         )
         self._restarts = Restarts()
+        self._starting: Listener | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._due = 0.0
 
@@ -79,43 +81,47 @@ class ServerKeeper:
         """How often it has died."""
         return self._restarts.deaths
 
-    def start(self) -> None:
-        """Start it for the first time.
+    def start(self, seconds: float = 0.0) -> bool:
+        """Start it; to be called until it listens.
+
+        Args:
+            seconds: How long to wait for it.
+
+        Returns:
+            Whether it listens.
 
         Raises:
             StartupError: It cannot listen at the node's address.
             ProcessDied: It ended, or did not say that it listens.
         """
-        self._process = start_server(
-            self._configuration.cluster.name,
-            self._node,
-            self.address,
-            self._store,
-            self._lifeline,
-            self._folder / "node.log",
-            serving_limits(self._configuration),
-            # Workers of a parameter server have nothing to do with each other.
-            self._start if self._configuration.strategy != "parameter-server" else None,
-            self._shared_settings,
-            self._keys,
-        )
+        starting, self._starting = self._starting or self._start_server(), None
+        self._process = starting.poll(seconds)
+        if self._process is None:
+            self._starting = starting
+        return self._process is not None
 
     def keep(self) -> None:
         """Start it again if it has died; to be called again and again."""
-        if self._process is not None and (code := self._process.poll()) is not None:
+        if self._process is not None:
+            if (code := self._process.poll()) is None:
+                return
             self._process = None
             self._due = time.monotonic() + (self._restarts.on_death(time.monotonic()) or 0.0)
             log.warning("the server process was lost (%s); starting it again over the same weights", how_it_ended(code))
-        if self._process is None and time.monotonic() >= self._due:
+        if time.monotonic() >= self._due:
             try:
-                self.start()
-                log.info("the server process answers again on %s", self.address)
-            except P2pdlError as error:
+                if self.start():
+                    log.info("the server process answers again on %s", self.address)
+            except (P2pdlError, OSError) as error:
                 self._due = time.monotonic() + PAUSES[-1]
-                log.warning("%s; training goes on, trying again in %g s", error.message, PAUSES[-1])
+                why = error.message if isinstance(error, P2pdlError) else f"the server cannot be started: {error}"
+                log.warning("%s; training goes on, trying again in %g s", why, PAUSES[-1])
 
     def end(self) -> None:
         """Tell it to say goodbye to the other members and to end."""
+        if self._starting is not None:
+            self._starting.end()
+            self._starting = None
         if self._process is None:
             return
         self._process.terminate()
@@ -125,3 +131,18 @@ class ServerKeeper:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def _start_server(self) -> Listener:
+        return start_server(
+            self._configuration.cluster.name,
+            self._node,
+            self.address,
+            self._store,
+            self._lifeline,
+            self._folder / "node.log",
+            serving_limits(self._configuration),
+            # Workers of a parameter server have nothing to do with each other.
+            self._membership if self._configuration.strategy != "parameter-server" else None,
+            self._shared_settings,
+            self._keys,
+        )

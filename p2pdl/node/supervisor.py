@@ -125,7 +125,10 @@ class Supervisor:
         """
         previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
-            self._server.start()
+            while not self._server.start(WATCH_SECONDS):
+                if self._signals:
+                    self._write_summary("stopped", "stopped before it began to train")
+                    return code_after(self._signals)
             going_on = ", going on with the run there" if self._settings.resumes else ""
             log.info("listening on %s; the run's folder is %s%s", self._server.address, self._folder, going_on)
             while True:

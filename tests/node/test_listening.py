@@ -16,9 +16,9 @@ import pytest
 
 from p2pdl.errors import AddressInUse, ProcessDied
 from p2pdl.node import listening
-from p2pdl.node.listening import MORE_STARTS, start_listening
-from tests.node.clusters import START_SECONDS, make_lab, node
-from tests.processes import children, is_running, wait_until
+from p2pdl.node.listening import MORE_STARTS, READY_SECONDS, Listener
+from tests.node.clusters import START_SECONDS, NodeProcess, make_lab, node
+from tests.processes import children, is_running, is_stopped, wait_until
 
 BEGINNING = "import os, pathlib, signal, sys, time; starts = pathlib.Path(__file__).with_name('starts')\n"
 READY = "os.write(int(sys.argv[1]), b'\\n'); time.sleep(600)"
@@ -35,7 +35,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     def run(program: str) -> int:
         counting = "starts.open('a').write('.'); count = len(starts.read_text())\n"
         (tmp_path / "listener.py").write_text(BEGINNING + counting + program)
-        listeners.append(start_listening("listener", str, [], "the server process of node1", "127.0.0.1:1"))
+        listeners.append(Listener("listener", str, [], "the server process of node1", "127.0.0.1:1").ready())
         return listeners[-1].pid
 
     yield run
@@ -81,6 +81,15 @@ def test_an_error_that_the_process_tells_is_raised(start):
     assert caught.value.remedy == "take another"
 
 
+def test_a_process_that_is_given_up_before_it_listens_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "listener.py").write_text("import time; time.sleep(600)")
+    listener = Listener("listener", str, [], "the server process of node1", "127.0.0.1:1")
+    assert listener.poll() is None and len(children()) == 1
+    listener.end()
+    assert children() == set()
+
+
 @pytest.mark.parametrize("kills", [1, 2])
 def test_a_node_whose_server_is_killed_while_it_starts_trains_to_its_end(tmp_path, kills):
     lab = make_lab(tmp_path, 1, train={"steps": 50, "batch_size": 32}, gossip={"start_wait": 1.0, "linger": 0.5})
@@ -107,3 +116,39 @@ def test_a_node_whose_server_is_killed_while_it_starts_trains_to_its_end(tmp_pat
     # A server that was quick enough to listen before it was struck is told to be lost.
     assert len(re.findall(r"ended by SIGKILL\)?; starting it again", started.said())) == kills
     assert lab.summary("node1")["state"] == "done" and lab.summary("node1")["steps"] == 50
+
+
+def test_a_node_is_stopped_though_its_server_does_not_come_to_listen(tmp_path):
+    lab = make_lab(tmp_path, 1, train={"steps": 10_000_000, "batch_size": 32}, gossip={"start_wait": 1.0})
+    with node(lab, "node1") as started:
+        stop_server(started)
+        started.signal(signal.SIGTERM)
+        assert started.wait(READY_SECONDS / 2) == 0
+    assert lab.summary("node1")["state"] == "stopped"
+
+
+def test_a_trainer_is_stopped_and_saved_though_its_server_does_not_come_back(tmp_path):
+    lab = make_lab(tmp_path, 1, train={"steps": 10_000_000, "batch_size": 32}, gossip={"start_wait": 1.0})
+    with node(lab, "node1") as started:
+        assert wait_until(lambda: lab.has_reached("node1", 20), START_SECONDS)
+        lost = started.children()["server"]
+        os.kill(lost, signal.SIGKILL)
+        stop_server(started, lost)
+        started.signal(signal.SIGTERM)
+        assert started.wait(READY_SECONDS / 2) == 0
+    summary = lab.summary("node1")
+    assert summary["state"] == "stopped" and list(lab.checkpoints("node1"))[-1] == summary["steps"]
+
+
+def stop_server(started: NodeProcess, but: int = 0) -> None:
+    """Let the server process that a node starts stand still before it listens."""
+    server = 0
+
+    def is_there() -> bool:
+        nonlocal server
+        server = started.children().get("server", but)
+        return server != but
+
+    assert wait_until(is_there, START_SECONDS)
+    os.kill(server, signal.SIGSTOP)
+    assert wait_until(lambda: is_stopped(server), START_SECONDS)

@@ -106,7 +106,7 @@ def acquaintance(folder: Path) -> Iterator[tuple[str, MemberView]]:
     address, store, lifeline = f"127.0.0.1:{free_port()}", memory.create(), Lifeline()
     view = MemberView(Block(store, VIEW))
     start = MembershipStart(address, 1, "local", {})
-    process = start_server("lab", "node1", address, store, lifeline, folder / "node1.log", None, start)
+    process = start_server("lab", "node1", address, store, lifeline, folder / "node1.log", None, start).ready()
     try:
         yield address, view
     finally:

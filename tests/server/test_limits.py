@@ -185,7 +185,9 @@ def test_setting_of_the_file_is_the_allowance_of_the_process(tmp_path: Path) -> 
     assert granted.memory_nbytes == 100 * MIB
     lifeline = Lifeline()
     with contextlib.closing(lifeline), new_store() as store:
-        server_process = start_server("lab", "alpha", f"127.0.0.1:{free_port()}", store, lifeline, None, granted)
+        server_process = start_server(
+            "lab", "alpha", f"127.0.0.1:{free_port()}", store, lifeline, None, granted
+        ).ready()
         try:
             limit = resource.prlimit(server_process.pid, resource.RLIMIT_DATA)[0]
             assert 36 * MIB < limit - data_nbytes(server_process.pid) <= 100 * MIB

@@ -59,7 +59,7 @@ class Member:
             None,
             self.start,
             shared,
-        )
+        ).ready()
 
     def states(self) -> dict[str, str]:
         return {name: member.state for name, member in self.view.members.items() if name != self.name}

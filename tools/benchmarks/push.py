@@ -29,7 +29,7 @@ import zmq
 from experiments.ports import free_ports
 from p2pdl.errors import PeerTimeout, ProtocolError
 from p2pdl.node.children import Lifeline
-from p2pdl.node.listening import start_listening
+from p2pdl.node.listening import Listener
 from p2pdl.protocol.messages import Envelope, InitialRequest, JoinRequest, PushRequest, Request, WorkerReply
 from p2pdl.protocol.server_state import ParameterServerSettings
 from p2pdl.server.parameter_process import ParameterProcessSettings
@@ -147,7 +147,7 @@ class Workplace:
             ).to_argument()
 
         module = "p2pdl.server.parameter_process"
-        process = start_listening(module, argument, [lifeline.reading], "the parameter server", self._address)
+        process = Listener(module, argument, [lifeline.reading], "the parameter server", self._address).ready()
         stack.callback(process.wait)
         stack.callback(process.terminate)
         return process.pid

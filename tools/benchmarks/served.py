@@ -47,7 +47,7 @@ class Served:
             lifeline = Lifeline()
             stack.callback(lifeline.close)
             limits = ServingLimits(uploads=uploads)
-            server = start_server(CLUSTER, node, self.address, store, lifeline, None, limits, keys=keys)
+            server = start_server(CLUSTER, node, self.address, store, lifeline, None, limits, keys=keys).ready()
             stack.callback(server.wait)
             stack.callback(server.terminate)
             self.process = server.pid
