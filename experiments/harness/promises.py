@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 from p2pdl.report.findings import Promise
+
+ROUNDING = 1e-9
+"""Of a figure: a difference of accuracies is so little beside its decimals, and breaks no promise by that."""
 
 
 def at_least(what: str, wanted: float, found: float | None, unit: str = "") -> Promise:
     """A figure that should not be below another; not known while `found` is None."""
-    return _promise(what, f">= {wanted:g}{unit}", found, None if found is None else found >= wanted, unit)
+    holds = None if found is None else found >= wanted or math.isclose(found, wanted, rel_tol=ROUNDING)
+    return _promise(what, f">= {wanted:g}{unit}", found, holds, unit)
 
 
 def at_most(what: str, wanted: float, found: float | None, unit: str = "") -> Promise:
     """A figure that should not be above another; not known while `found` is None."""
-    return _promise(what, f"<= {wanted:g}{unit}", found, None if found is None else found <= wanted, unit)
+    holds = None if found is None else found <= wanted or math.isclose(found, wanted, rel_tol=ROUNDING)
+    return _promise(what, f"<= {wanted:g}{unit}", found, holds, unit)
 
 
 def _promise(what: str, wanted: str, found: float | None, holds: bool | None, unit: str) -> Promise:
