@@ -73,8 +73,8 @@ WIDTH = {Size.SMOKE: 0.1, Size.SMALL: 0.5, Size.PAPER: 1.0}
 MINUTES = {Size.SMOKE: 0.5, Size.SMALL: 2.1, Size.PAPER: 30.0}
 SEED = 0
 NOTES = [
-    "Nodes that serve old weights for ever, and say so, are no fault that a single pull can tell from a slow node's: "
-    "of the two last cases nothing is claimed.",
+    "Nodes that serve old weights for ever are no fault that a single pull can tell from a slow node's: of the two "
+    "last cases nothing is claimed.",
     "Who has fewer honest neighbours has fewer weights of others in its own: some of the points before the final merge "
     "are that.",
 ]

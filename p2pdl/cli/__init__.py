@@ -77,7 +77,6 @@ def explain(error: P2pdlError) -> str:
     cls=Commands,
     commands={name: click.Command(name, short_help=text) for name, text in COMMANDS.items()},
     context_settings={
-        "auto_envvar_prefix": "P2PDL",
         "show_default": True,
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +109,7 @@ def _blocks() -> Iterator[str]:
         path = dotted(location)
         section = section_of(field)
         if section is not None:
-            yield f"{'#' * (len(location) + 1)} {path}\n\n{(section.__doc__ or '').strip()}"
+            yield f"{'#' * (len(location) + 1)} {path}\n\n{inspect.cleandoc(section.__doc__ or '')}"
         if note(field, "trade_off"):
             level = "" if section is not None else f"{'#' * min(len(location) + 1, 4)} {path}\n\n"
             yield f"{level}{_facts(field)}\n\n{field.description}\n\nTrade-off: {note(field, 'trade_off')}"

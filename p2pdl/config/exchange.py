@@ -23,7 +23,11 @@ NodeNames = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Gossip(Section):
-    """From whom a node pulls weights, when, and how it merges them; used with `strategy: gossip`."""
+    """From whom a node pulls weights, when, and how it merges them; used with `strategy: gossip`.
+
+    Workers of a parameter server use `timeout`, `request_timeout`, `range_size`, `window`, `start_wait`, `linger` and
+    `final_merge` of these.
+    """
 
     topology: TopologyName = setting(
         "random",
@@ -124,7 +128,8 @@ class Gossip(Section):
         example=30,
         default_text="learnt",
         meaning="Longest time for a pull; then the node counts a failure and goes on. `null` learns it for each link: "
-        "the median of recent pulls and 8 times their median deviation, from 5 s to 10 min, 120 s at first.",
+        "the median of recent pulls and 8 times their median deviation, from 5 s to 10 min; at first 20 times what the "
+        "slowest other link takes, and 120 s where none is known.",
         trade_off="A number must exceed the bytes of a pull over the link's rate (80 MB at 300 Mbit/s: 2.2 s). With "
         "`overlap: false` a dead peer costs this time.",
     )
@@ -135,8 +140,8 @@ class Gossip(Section):
         unit="s",
         example=10,
         default_text="learnt",
-        meaning="Longest time without an answer within a pull. `null` learns it in the same way, from 5 s to 2 min, "
-        "15 s at first.",
+        meaning="Longest time without an answer within a pull. `null` learns it in the same way, from 5 s to 2 min; "
+        "15 s where no link is known.",
         trade_off="Short notices a dead peer early; too short gives up on a busy one. One that exceeds `timeout` "
         "never comes to bear.",
     )
@@ -196,7 +201,8 @@ class Compress(Section):
         "least the mean magnitude, `signed` reads the rule to the letter (the value at least the mean value), "
         "`none` keeps everything.",
         trade_off="`magnitude` keeps less than half of the gradients as a rule and costs little accuracy; `signed` "
-        "drops nearly every negative gradient and hardly learns.",
+        "drops nearly every negative gradient and hardly learns. Without effect where the optimizer is at a parameter "
+        "server; in a script `p2pdl.MeanThreshold` masks.",
     )
     error_feedback: bool = setting(
         False,
@@ -209,14 +215,15 @@ class Compress(Section):
         "float32",
         meaning="How this node pulls weights. `float32` as they are; `bfloat16`, `float16` and `int8` in fewer bits; "
         "`mean-threshold` and `top-k` send what has changed most since the last pull, and nothing that they leave out "
-        "is ever lost; `auto` chooses for each link, so that a pull fits between two exchanges.",
+        "is ever lost; `auto` chooses for each link, so that a pull fits between two exchanges. To a "
+        "parameter server all entries of an update travel as `int8` with `int8` here, and otherwise as `float32`.",
         trade_off="Bytes of a pull: 16-bit codecs 1/2, `int8` 1/4, `mean-threshold` about 1/7, `top-k` at a density "
         "of 0.01 about 1/200, the latter two with `values: int8`. They cost both ends a copy of the model for each "
         "other, and merge only what has arrived.",
     )
     values: ValuesName = setting(
         "int8",
-        meaning="How `mean-threshold` and `top-k` send the entries that they have chosen.",
+        meaning="How `mean-threshold`, `top-k` and a sparsifier send the entries that they have chosen.",
         trade_off="`int8` takes a quarter of the bytes, and what it rounds off is sent later; `float32` is exact at "
         "once.",
     )

@@ -88,7 +88,9 @@ class Model(Section):
         "mlp",
         wanted=texts.MODEL_WANTED,
         meaning="A built-in model (`mlp`: three dense layers of 512, `cnn`: a small convolutional network, `vgg19`), "
-        "or a function of your own that returns a Keras model.",
+        "or a function of your own, `module:function` with the module beside this file, that returns a Keras model. It "
+        "is passed those of `input_shape`, `classes` and `width` that it names; the model ends in one output for each "
+        "class.",
         trade_off="Bytes per exchange grow with the model: `mlp` 2 to 9 MB by the size of the input, `vgg19` 80 MB.",
     )
     width: float = setting(
@@ -115,8 +117,10 @@ class Data(Section):
         "digits",
         wanted=texts.SOURCE_WANTED,
         meaning="`digits` (1797 images of 8x8, comes with a dependency), a data set that Keras downloads, a file with "
-        "the arrays `x_train`, `y_train`, `x_test`, `y_test`, or a function of your own that returns these four. "
-        "A relative path counts from the folder of the file.",
+        "the arrays `x_train`, `y_train`, `x_test`, `y_test`, or a function of your own, `module:function` with the "
+        "module beside this file, that returns `((x_train, y_train), (x_test, y_test))` or a dict of these names. "
+        "Labels are class numbers; `uint8` samples are divided by 255 when batches are made. A relative path counts "
+        "from the folder of the file.",
         trade_off="`digits` needs no network; the others are loaded whole by every node, then cut to its part.",
     )
     partition: PartitionName = setting(
@@ -220,7 +224,7 @@ class Train(Section):
         wanted="auto or the name of a Keras loss",
         meaning="A Keras loss by its name. `auto` is sparse categorical cross-entropy, from logits unless the last "
         "layer ends in softmax.",
-        trade_off="`auto` fits integer class labels; anything else needs its name here.",
+        trade_off="`auto` fits what the built-in models end in; labels are class numbers with every loss.",
     )
     seed: int = setting(
         0,

@@ -72,7 +72,7 @@ def test_the_snippet_makes_two_copies_of_a_script_one_cluster(tmp_path):
 
 
 def test_the_commands_for_several_machines_work_as_they_stand_in_one_folder(tmp_path):
-    init, check, node, status, keygen, connect, join, *_ = commands()
+    init, check, keygen, node, status, connect, join, *_ = commands()
     assert run(init, tmp_path).returncode == 0
     file = tmp_path / "peers.yaml"
     # The file is for ports that may be in use here, and for more passes than this test has time for.
