@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from p2pdl.node.children import Lifeline
 from p2pdl.node.choice import claim_node
 from p2pdl.node.environment import note_gpus, write_environment
 from p2pdl.node.participation import Participation, profile_of
+from p2pdl.node.results import save_summary
 from p2pdl.node.run_folder import prepare_node_folder
 from p2pdl.node.server_keeper import ServerKeeper
 from p2pdl.server.view import status_block
@@ -39,8 +40,8 @@ def Gossip(config: str | Path, name: str | None = None, *overrides: str) -> Goss
 
     It starts this node's server process when `fit` begins, exchanges weights after every batch, and when `fit` ends
     waits for the other nodes and leaves the model with the average of all. Of the file it uses the sections
-    `cluster`, `nodes`, `gossip`, `compress.codec` and its settings, `server`, and of `train` the seed and `profile`;
-    model, data and training are the script's own.
+    `cluster`, `nodes`, `gossip`, `membership`, `security`, `compress.codec` and its settings, `server`, and of `train`
+    the seed and `profile`; model, data and training are the script's own.
 
     Args:
         config: Path of the cluster's file.
@@ -76,20 +77,27 @@ class AttachedNode:
         self._began = 0.0
         self._compute_seconds = 0.0
         self._closed = False
-        self._claim = claim_node(configuration, name)
-        self._node = self._claim.node
-        self._folder = prepare_node_folder(configuration, self._node)
-        write_environment(self._folder)
-        note_gpus(self._folder, gpu_names())
-        self._timeline = profile_of(configuration, self._node, self._folder)
-        self._lifeline = Lifeline()
-        self._store = memory.create()
-        self._status = Block(self._store, STATUS)
-        self._members = MemberView(Block(self._store, VIEW))
         self._participation: Participation | None = None
-        self._server = ServerKeeper(configuration, self._node, self._store, self._lifeline, self._folder)
+        # What is open is closed in the opposite order, also where the rest cannot be opened.
+        self._open = ExitStack()
         atexit.register(self.close)
         try:
+            claim = claim_node(configuration, name)
+            self._open.callback(claim.release)
+            self._node = claim.node
+            self._folder = prepare_node_folder(configuration, self._node)
+            write_environment(self._folder)
+            note_gpus(self._folder, gpu_names())
+            self._store = memory.create()
+            self._open.callback(os.close, self._store)
+            lifeline = self._open.enter_context(closing(Lifeline()))
+            self._members = self._open.enter_context(closing(MemberView(Block(self._store, VIEW))))
+            self._status = self._open.enter_context(closing(Block(self._store, STATUS)))
+            self._server = ServerKeeper(configuration, self._node, self._store, lifeline, self._folder)
+            self._open.callback(self._server.end)
+            self._timeline = profile_of(configuration, self._node, self._folder)
+            if self._timeline is not None:
+                self._open.callback(self._timeline.close)
             self._server.start()
             self._participation = Participation(
                 configuration, self._node, self._store, model, self._clock, self._timeline
@@ -152,7 +160,7 @@ class AttachedNode:
             "final_merge": merged.figures() if merged else None,
             **self._participation.summary(),
         }
-        (self._folder / "summary.json").write_text(json.dumps(finite(summary), indent=2) + "\n")
+        save_summary(self._folder, finite(summary))
 
     def close(self) -> None:
         """See `Session.close`."""
@@ -160,16 +168,9 @@ class AttachedNode:
             return
         self._closed = True
         atexit.unregister(self.close)
-        if self._participation is not None:
-            self._participation.close()
-        if self._timeline is not None:
-            self._timeline.close()
-        self._server.end()
-        self._status.close()
-        self._members.close()
-        self._lifeline.close()
-        os.close(self._store)
-        self._claim.release()
+        with self._open:
+            if self._participation is not None:
+                self._participation.close()
 
     def _record_since_it_began(self, name: str, **details: object) -> float:
         now = self._clock.now()
@@ -185,6 +186,7 @@ class AttachedNode:
 
     def _pause(self, seconds: float) -> bool:
         self._write_status()
+        self._server.keep()
         time.sleep(seconds)
         return False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError
 from p2pdl.node.children import Lifeline, serving_limits, start_server
-from p2pdl.node.listening import Listener
+from p2pdl.node.listening import READY_SECONDS, Listener
 from p2pdl.node.membership import preset_of
 from p2pdl.node.restarts import PAUSES, Restarts, how_it_ended
 from p2pdl.node.security import keys_folder
@@ -81,8 +81,18 @@ class ServerKeeper:
         """How often it has died."""
         return self._restarts.deaths
 
-    def start(self, seconds: float = 0.0) -> bool:
-        """Start it; to be called until it listens.
+    def start(self) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            StartupError: It cannot listen at the node's address.
+            ProcessDied: It ended, or did not say that it listens.
+        """
+        while not self.listens(READY_SECONDS):
+            pass
+
+    def listens(self, seconds: float = 0.0) -> bool:
+        """Start it if that has not been done; to be called until it listens.
 
         Args:
             seconds: How long to wait for it.
@@ -110,7 +120,7 @@ class ServerKeeper:
             log.warning("the server process was lost (%s); starting it again over the same weights", how_it_ended(code))
         if time.monotonic() >= self._due:
             try:
-                if self.start():
+                if self.listens():
                     log.info("the server process answers again on %s", self.address)
             except (P2pdlError, OSError) as error:
                 self._due = time.monotonic() + PAUSES[-1]

@@ -9,6 +9,11 @@ import sys
 
 import pytest
 
+from p2pdl.config import load
+from p2pdl.errors import ProcessDied, StartupError
+from p2pdl.node import server_keeper
+from p2pdl.node.attach import AttachedNode
+from p2pdl.node.choice import claim_node
 from tests.node.clusters import START_SECONDS, make_lab
 from tests.processes import ROOT
 
@@ -37,6 +42,28 @@ _, accuracy = model.evaluate(x[1500:], y[1500:], verbose=0)
 print(json.dumps({"accuracy": accuracy, "sum": float(sum(np.abs(w.numpy()).sum(dtype="f8") for w in model.weights)),
                   "merges": history.history["p2pdl/merges"][-1]}))
 """
+
+
+def test_a_node_that_cannot_be_attached_gives_its_name_back(tmp_path):
+    lab = make_lab(tmp_path, 1)
+    configuration = load(lab.file)
+    locked = load(lab.file, ("security.mode=curve",))
+    for _ in range(2):
+        with pytest.raises(StartupError, match="needs keys"):
+            AttachedNode(locked, "node1", None)
+    claim_node(configuration, "node1").release()
+
+
+def test_a_server_that_cannot_start_ends_a_fit_before_its_first_step(tmp_path, monkeypatch):
+    configuration = load(make_lab(tmp_path, 1).file)
+
+    def refuse(*arguments: object) -> None:
+        raise ProcessDied("the server process of node1 did not start to listen")
+
+    monkeypatch.setattr(server_keeper, "start_server", refuse)
+    for _ in range(2):
+        with pytest.raises(ProcessDied, match="did not start to listen"):
+            AttachedNode(configuration, "node1", None)
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> Starts:
 def test_nothing_waits_for_a_server_that_is_being_started_again(keeper, monkeypatch, caplog):
     caplog.set_level("INFO")
     starts = use(monkeypatch, None, None)
-    assert not keeper.start() and keeper.start() and keeper.deaths == 0
+    assert not keeper.listens() and keeper.listens() and keeper.deaths == 0
     keeper.keep()
     process = starts.made[0].process
     assert process is not None and len(starts.made) == 1
@@ -100,8 +100,7 @@ def test_nothing_waits_for_a_server_that_is_being_started_again(keeper, monkeypa
 )
 def test_a_server_that_does_not_come_back_is_started_once_more(keeper, monkeypatch, caplog, failure, message):
     starts = use(monkeypatch, None, failure, None)
-    while not keeper.start():
-        pass
+    keeper.start()
     process = starts.made[0].process
     assert process is not None
     process.kill()
@@ -116,12 +115,11 @@ def test_a_server_that_does_not_come_back_is_started_once_more(keeper, monkeypat
 def test_a_server_that_cannot_be_started_at_first_is_an_error_and_nothing_is_left(keeper, monkeypatch):
     use(monkeypatch, ProcessDied("it did not start to listen"))
     with pytest.raises(ProcessDied):
-        while not keeper.start():
-            pass
+        keeper.start()
 
 
 def test_a_start_is_given_up_with_the_node(keeper, monkeypatch):
     starts = use(monkeypatch, None)
-    assert not keeper.start()
+    assert not keeper.listens()
     keeper.end()
     assert starts.made[0].ended
