@@ -95,6 +95,7 @@ def with_settings(configuration: Configuration, node: NodeId, settings: JsonObje
         )
     merged = json.loads(configuration.to_json())
     _refuse_foreign_code(merged, settings)
+    _refuse_described_objects(merged, settings)
     try:
         for section, keys in SHARED.items():
             merged[section] |= {key: settings[section][key] for key in keys}
@@ -130,6 +131,23 @@ def _refuse_foreign_code(own: JsonObject, settings: JsonObject) -> None:
                 f"the cluster's {section}.{key} is the function {printable(theirs)}, and the file of this node does "
                 "not name it; functions that a peer names are not called",
                 f"write `{key}: {printable(theirs)}` in the section {section} of your file, if you trust that function",
+                code="settings",
+            )
+
+
+def _refuse_described_objects(own: JsonObject, settings: JsonObject) -> None:
+    """A peer must not describe an object for Keras to build: what it gives the optimizer are numbers and names."""
+    train = settings.get("train")
+    optimizer = train.get("optimizer") if isinstance(train, dict) else None
+    arguments = optimizer.get("arguments") if isinstance(optimizer, dict) else None
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        known = own["train"]["optimizer"]["arguments"].get(name)
+        if isinstance(value, dict | list) and value != known or name == "learning_rate":
+            key = f"train.optimizer.arguments.{printable(str(name))}"
+            raise IncompatiblePeer(
+                f"the cluster's {key} describes an object, and the file of this node does not; objects that a peer "
+                "describes are not built",
+                f"write {key} in your file as it is in the cluster's, if you trust what it describes",
                 code="settings",
             )
 

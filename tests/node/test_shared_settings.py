@@ -95,6 +95,30 @@ def test_function_that_only_a_peer_names_is_never_called(tmp_path: Path, section
     assert getattr(getattr(with_settings(own, "late", settings), section), key) == "mine:make"
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("learning_rate", {"module": "builtins", "class_name": "print", "config": {}}),
+        ("learning_rate", 0.5),
+        ("inner_optimizer", {"class_name": "SGD", "config": {}}),
+        ("momentum", [0.9]),
+    ],
+)
+def test_object_that_a_peer_describes_is_never_built(tmp_path: Path, name: str, value: object) -> None:
+    settings = shared_settings(configuration(tmp_path))
+    settings["train"]["optimizer"]["arguments"] = {name: value}
+    with pytest.raises(IncompatiblePeer, match="objects that a peer describes are not built") as caught:
+        with_settings(newcomer(tmp_path), "late", settings)
+    assert f"train.optimizer.arguments.{name}" in caught.value.remedy
+
+
+def test_plain_arguments_of_an_optimizer_are_taken_over(tmp_path: Path) -> None:
+    settings = shared_settings(configuration(tmp_path))
+    settings["train"]["optimizer"]["arguments"] = {"momentum": 0.5, "nesterov": True}
+    joined = with_settings(newcomer(tmp_path), "late", settings)
+    assert joined.train.optimizer.arguments == {"momentum": 0.5, "nesterov": True}
+
+
 def test_differences_name_every_key_and_some_do_not_hinder_a_run_to_go_on(tmp_path: Path) -> None:
     here = shared_settings(configuration(tmp_path))
     there = json.loads(json.dumps(here))
