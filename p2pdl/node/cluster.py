@@ -21,13 +21,16 @@ from p2pdl.node.cluster_status import NodeStatus, StatusWatch
 from p2pdl.node.node_output import Message, read_messages
 from p2pdl.node.restarts import how_it_ended
 from p2pdl.node.security import keys_folder
-from p2pdl.node.stopping import WATCH_SECONDS, code_after
+from p2pdl.node.stopping import GRACE_SECONDS, WATCH_SECONDS, code_after
 from p2pdl.types import NodeId
 
 PROGRESS_SECONDS = 0.5
 
 LAST_WORDS_SECONDS = 5.0
 """How long, after a node has ended, its processes may still hold its standard error."""
+
+UNSEEN = (OSError, SystemExit)
+"""What showing something raises on a full disk, or where nobody reads any more: the nodes have logs, and go on."""
 
 CommandFor = Callable[[NodeId, int], list[str]]
 """Makes the command line of a node, given its name and the reading end of the lifeline."""
@@ -136,10 +139,8 @@ class LocalCluster:
             self._hear_last_words()
             self._show_progress(watch, at_once=True)
         finally:
-            # Whatever has gone wrong here, no node is left to itself.
-            for process in self._running():
-                process.kill()
-                process.wait()
+            # Whatever has gone wrong here, no node is left to itself, and each may save what it has trained.
+            self._end_all()
             lifeline.close()
             watch.close()
             for number, handler in previous.items():
@@ -162,6 +163,18 @@ class LocalCluster:
         finally:
             os.close(writing)
             self._readers.append(read_messages(name, reading, self._messages.put))
+
+    def _end_all(self) -> None:
+        running = self._running()
+        for process in running:
+            process.terminate()
+        give_up_at = time.monotonic() + GRACE_SECONDS + LAST_WORDS_SECONDS
+        for process in running:
+            try:
+                process.wait(max(0.0, give_up_at - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _running(self) -> list[subprocess.Popen[bytes]]:
         return [process for name, process in self._processes.items() if name not in self._exit_codes]
@@ -196,9 +209,9 @@ class LocalCluster:
 
     def _show_messages(self, seconds: float) -> None:
         with contextlib.suppress(queue.Empty):
-            self._observer.message(self._messages.get(timeout=seconds))
+            self._tell(self._messages.get(timeout=seconds))
             while True:
-                self._observer.message(self._messages.get_nowait())
+                self._tell(self._messages.get_nowait())
 
     def _hear_last_words(self) -> None:
         """Wait until the nodes' own processes have ended too, and show what they still said."""
@@ -213,15 +226,19 @@ class LocalCluster:
             return
         self._next_progress = now + PROGRESS_SECONDS
         heard = watch.latest()
-        self._observer.progress(
-            [
-                NodeProgress(name, name in self._processes, self._exit_codes.get(name), heard.get(name))
-                for name in self._configuration.names
-            ]
-        )
+        progress = [
+            NodeProgress(name, name in self._processes, self._exit_codes.get(name), heard.get(name))
+            for name in self._configuration.names
+        ]
+        with contextlib.suppress(*UNSEEN):
+            self._observer.progress(progress)
 
     def _say(self, text: str, level: Literal["warning", "other"]) -> None:
-        self._observer.message(Message("", level, text))
+        self._tell(Message("", level, text))
+
+    def _tell(self, message: Message) -> None:
+        with contextlib.suppress(*UNSEEN):
+            self._observer.message(message)
 
     def _exit_code(self) -> int:
         if self._signals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from p2pdl.config import Configuration
 from p2pdl.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
+from p2pdl.node import cluster as local_cluster
 from p2pdl.node.cluster import LocalCluster, Outcome
 from p2pdl.node.run_folder import create_run_folder
 from tests.pretended_clusters import Recording, configuration, pretend, write_configuration
@@ -97,7 +99,37 @@ def test_signal_handlers_are_as_before_after_a_run(tmp_path: Path) -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_observer_that_fails_leaves_no_node_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), SystemExit(1)])
+def test_nodes_go_on_where_nothing_can_be_shown_any_more(tmp_path: Path, failure: BaseException) -> None:
+    class Blind(Recording):
+        def message(self, message: object) -> None:
+            raise failure
+
+        def progress(self, nodes: object) -> None:
+            raise failure
+
+    outcome = run(configuration(tmp_path, nodes=2), {"node1": "talks", "node2": "talks"}, Blind())
+    assert outcome.exit_code == EXIT_DONE and outcome.exit_codes == {"node1": 0, "node2": 0}
+
+
+def test_nodes_may_save_what_they_have_where_their_run_is_broken_off(tmp_path: Path) -> None:
+    cluster = configuration(tmp_path, nodes=2)
+
+    class Failing(Recording):
+        def message(self, message: object) -> None:
+            super().message(message)  # type: ignore[arg-type]
+            if self.texts.count("node1: ready") + self.texts.count("node2: ready") == 2:
+                raise RuntimeError("a fault of the program")
+
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        run(cluster, dict.fromkeys(cluster.names, "stops"), Failing())
+    assert all((create_run_folder(cluster) / name / "summary.json").exists() for name in cluster.names)
+
+
+def test_observer_that_fails_leaves_no_node_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_cluster, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(local_cluster, "LAST_WORDS_SECONDS", 0.1)
+
     class Failing(Recording):
         def message(self, message: object) -> None:
             raise RuntimeError("the terminal is gone")
