@@ -114,8 +114,11 @@ class Employment:
         pause(0.0)
         self.exchange.start()
 
-    def merge_finally(self, samples: int, pause: Pause) -> FinalMerge:
+    def merge_finally(self, samples: int, pause: Pause) -> FinalMerge | None:
         """Wait until all workers have finished, and take the weights that the servers have then.
+
+        Returns:
+            What came of it; None if the worker was told to stop before it had them.
 
         Raises:
             P2pdlError: A server is not there any more.
@@ -126,6 +129,8 @@ class Employment:
             waiting = [link for link in waiting if not _is_done(link)]
         began = self._clock.now()
         missing = self.exchange.take_final()
+        if missing and self._stopping():
+            return None
         if missing:
             why = "; ".join(missing.values())
             raise P2pdlError(f"the final weights cannot be had: {why}", "see the log of the server")

@@ -107,3 +107,21 @@ def test_killed_server_goes_on_from_its_checkpoint_and_the_workers_come_back(tmp
     assert lab.summary("node1")["steps"] == lab.summary("node2")["steps"] == 600
     assert lab.summary("server1")["finished"] == ["node1", "node2"]
     assert lab.summary("node1")["test_accuracy"] > 0.85
+
+
+def test_a_worker_that_is_stopped_while_it_waits_at_its_end_keeps_the_weights_that_it_has(tmp_path: Path) -> None:
+    lab = make_parameter_lab(tmp_path, 2, {"policy": "asp"}, train={"steps": 50})
+    endless = ("--set", "train.steps=10000000")
+    with node(lab, "server1") as server, node(lab, "node2", *endless) as other, node(lab, "node1") as worker:
+        assert wait_until(
+            lambda: (status := lab.status("node1")) is not None and status.state == "finished", START_SECONDS
+        ), worker.said()
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        for each in (other, server):
+            each.signal(signal.SIGTERM)
+            assert each.wait() == 0
+    summary = lab.summary("node1")
+    assert (summary["state"], summary["steps"], summary["final_merge"]) == ("done", 50, None)
+    assert "stopped before the servers' final weights had come" in lab.log("node1")
+    assert (lab.folder / "runs" / "lab" / "node1" / "model.keras").exists()
