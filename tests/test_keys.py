@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pdl.errors import EXIT_USAGE, StartupError
 from p2pdl.keys import AllowedKey, AllowList, allow, read_allowed, read_secret, secret_path, write_secret
-from p2pdl.keys import files as key_files
+from p2pdl import files
 from tests.processes import no_descriptor_left
 
 A, B, C = ("a1" * 32, "b2" * 32, "c3" * 32)
@@ -81,8 +81,8 @@ def test_secret_is_never_readable_by_others_while_it_is_written(
 
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / ".gitignore").touch()
-    monkeypatch.setattr(key_files.os, "fsync", look)
-    monkeypatch.setattr(key_files.os, "open", open_and_look)
+    monkeypatch.setattr(files.os, "fsync", look)
+    monkeypatch.setattr(files.os, "open", open_and_look)
     write_secret(tmp_path / "keys", "alpha", A)
     assert seen == [(0o600, 0), (0o600, len(f"alpha secret {A}\n"))]
 
@@ -193,7 +193,7 @@ def test_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     write_secret(tmp_path / "keys", "alpha", A)
     allow(tmp_path / "keys", [AllowedKey("alpha", A)])
     before = {path.name: path.read_text() for path in (tmp_path / "keys").iterdir()}
-    monkeypatch.setattr(key_files.os, "fsync", disk_full)
+    monkeypatch.setattr(files.os, "fsync", disk_full)
     with pytest.raises(StartupError, match="cannot be written: No space left on device"):
         write_secret(tmp_path / "keys", "beta", B)
     with pytest.raises(StartupError, match="cannot be written: No space left on device"):

@@ -16,7 +16,7 @@ ROWS = (
     ("p2pdl", "errors", "spec", "clock", "types", "_version"),
     ("topology", "merge", "partition", "codec", "synchronisation", "aggregation", "sparsifier"),
     ("protocol",),
-    ("failpoints",),
+    ("failpoints", "files"),
     ("wire", "transport", "keys", "store", "checkpoint", "lifeline"),
     ("server", "puller"),
     ("training", "simulation"),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pdl.errors import StartupError
-from p2pdl.keys.files import make_folder, replace, unreadable, unwritable
+from p2pdl.files import replace
+from p2pdl.keys.files import make_folder, unreadable, unwritable
 from p2pdl.keys.words import KEY, NAME, OPERATOR, PUBLIC, SECRET
 from p2pdl.types import NodeId
 

@@ -1,12 +1,12 @@
-"""Files of the folder of keys: made with their permissions, whole or not at all."""
+"""The folder of keys, and what is said of a file in it that cannot be used."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from p2pdl.errors import StartupError
+from p2pdl.files import create
 
 SECRET_SUFFIX = ".secret"
 
@@ -23,39 +23,6 @@ def make_folder(folder: Path) -> None:
             create(folder / ".gitignore", f"*{SECRET_SUFFIX}\n", 0o644)
     except OSError as error:
         raise unwritable(folder, error) from None
-
-
-def create(path: Path, content: str, mode: int) -> None:
-    """Write a new file, which never has more permissions than these.
-
-    Raises:
-        FileExistsError: There is one already.
-        OSError: It cannot be written; nothing is left of it.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode())
-            file.flush()
-            os.fsync(descriptor)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def replace(path: Path, content: str, mode: int) -> None:
-    """Write a file in the place of the one that is there, if any: readers see the one or the other.
-
-    Raises:
-        OSError: It cannot be written; the file is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    create(temporary, content, mode)
-    try:
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def unreadable(path: Path, error: Exception) -> StartupError:

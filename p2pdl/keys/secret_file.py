@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 from p2pdl.errors import StartupError
-from p2pdl.keys.files import SECRET_SUFFIX, create, make_folder, replace, unreadable, unwritable
+from p2pdl.files import create, replace
+from p2pdl.keys.files import SECRET_SUFFIX, make_folder, unreadable, unwritable
 from p2pdl.keys.words import KEY, NAME, PUBLIC, SECRET
 from p2pdl.types import NodeId
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from p2pdl.config import Configuration
 from p2pdl.errors import P2pdlError
+from p2pdl.files import replace, replacing
+from p2pdl.node.results import MODEL_FILE, SUMMARY_FILE
 from p2pdl.node.run_folder import keep_earlier, run_folder
 from p2pdl.types import JsonObject, NodeId
-
-MODEL_FILE = "model.keras"
-SUMMARY_FILE = "summary.json"
 
 
 class NodeSummaries:
@@ -105,8 +104,9 @@ def write_cluster_summary(
     try:
         keep_earlier(folder, [folder / MODEL_FILE, folder / SUMMARY_FILE])
         if chosen is not None:
-            shutil.copyfile(folder / chosen / MODEL_FILE, folder / MODEL_FILE)
-        (folder / SUMMARY_FILE).write_text(json.dumps(result, indent=2) + "\n")
+            with replacing(folder / MODEL_FILE) as fresh:
+                shutil.copyfile(folder / chosen / MODEL_FILE, fresh)
+        replace(folder / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
     except OSError as error:
         raise P2pdlError(
             f"the results of the cluster cannot be written to {folder}: {error.strerror}",

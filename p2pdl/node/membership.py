@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from p2pdl.config import Address, Configuration
+from p2pdl.files import replace
 from p2pdl.store.view import KnownMember
 from p2pdl.types import NodeId
 
@@ -40,10 +41,7 @@ def remember(folder: Path, members: Iterable[KnownMember]) -> None:
         members: Whom the node knows.
     """
     known = {member.name: member.address for member in members if member.state != "left"}
-    path = folder / FILE_NAME
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(known, indent=2) + "\n")
-    temporary.replace(path)
+    replace(folder / FILE_NAME, json.dumps(known, indent=2) + "\n")
 
 
 def remembered(folder: Path) -> dict[NodeId, str]:

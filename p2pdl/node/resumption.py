@@ -8,12 +8,13 @@ from pathlib import Path
 
 from p2pdl.config import Configuration
 from p2pdl.errors import RunDirectoryUnusable, RunMismatch
+from p2pdl.files import replace
+from p2pdl.node.results import SUMMARY_FILE
 from p2pdl.node.run_folder import create_run_folder, prepare_node_folder
 from p2pdl.node.shared_settings import Difference, hindrances, shared_settings
 from p2pdl.types import JsonObject, NodeId
 
 CHECKPOINT_FOLDER = "checkpoints"
-SUMMARY_FILE = "summary.json"
 CONFIGURATION_FILE = "config.json"
 SHARED_FILE = "shared.json"
 
@@ -67,8 +68,8 @@ def write_settings(path: Path, configuration: Configuration) -> tuple[Path, Path
     """
     written = path / CONFIGURATION_FILE, path / SHARED_FILE
     try:
-        written[0].write_text(configuration.to_json())
-        written[1].write_text(json.dumps(shared_settings(configuration)))
+        replace(written[0], configuration.to_json())
+        replace(written[1], json.dumps(shared_settings(configuration)))
     except OSError as error:
         raise _unusable(path, error) from None
     return written

@@ -16,14 +16,15 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from p2pdl.config import Configuration
-from p2pdl.errors import EXIT_DONE, EXIT_FAILED, NameTaken
+from p2pdl.errors import EXIT_DONE, EXIT_FAILED, NameTaken, P2pdlError
 from p2pdl.node.children import Lifeline, TrainerSettings, start_trainer
 from p2pdl.node.environment import write_environment
 from p2pdl.node.logs import log_to
 from p2pdl.node.membership import remember, remembered
 from p2pdl.node.parameter_node import ParameterNode
 from p2pdl.node.restarts import Restarts, how_it_ended
-from p2pdl.node.resumption import SUMMARY_FILE, NodeFolder, open_node_folder, write_settings
+from p2pdl.node.results import SUMMARY_FILE, save_summary
+from p2pdl.node.resumption import NodeFolder, open_node_folder, write_settings
 from p2pdl.node.security import warning
 from p2pdl.node.server_keeper import ServerKeeper
 from p2pdl.node.server_settings import mask_warning
@@ -125,7 +126,7 @@ class Supervisor:
         """
         previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
-            while not self._server.start(WATCH_SECONDS):
+            while not self._server.listens(WATCH_SECONDS):
                 if self._signals:
                     self._write_summary("stopped", "stopped before it began to train")
                     return code_after(self._signals)
@@ -238,8 +239,7 @@ class Supervisor:
             self._write_summary("stopped", f"its name is in use by a node at {self._members.superseded}")
             return EXIT_FAILED
         if self._signals:
-            if code < 0:
-                self._write_summary("stopped", "stopped before the trainer could write its summary")
+            self._write_summary("stopped", "stopped before the trainer could write its summary")
             return code_after(self._signals)
         if code < 0:
             how = f"the trainer process was {how_it_ended(code)}"
@@ -271,7 +271,10 @@ class Supervisor:
             "train_loss": status.get("loss"),
             "restarts": self._server.deaths + self._restarts.deaths,
         }
-        path.write_text(json.dumps(summary, indent=2) + "\n")
+        try:
+            save_summary(self._folder, summary)
+        except P2pdlError as failure:
+            log.warning("%s", failure)
 
     def _end_all(self) -> None:
         if self._trainer is not None:

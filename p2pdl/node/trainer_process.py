@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -49,7 +50,8 @@ def main(settings: TrainerSettings) -> int:
         return error.exit_code
     except Exception as error:
         log.error("the trainer failed: %s: %s\n  -> the traceback is in %s", type(error).__name__, error, log_path)
-        with log_path.open("a") as file:
+        # A full disk, perhaps the very fault, must not hide how this ends.
+        with contextlib.suppress(OSError), log_path.open("a") as file:
             traceback.print_exc(file=file)
         return EXIT_CRASHED
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -12,12 +11,14 @@ from pathlib import Path
 
 from p2pdl.clock import MonotonicClock
 from p2pdl.config import Configuration
+from p2pdl.errors import P2pdlError
 from p2pdl.node.checkpointing import RunCheckpoints
 from p2pdl.node.children import TrainerSettings
 from p2pdl.node.employment import Employment
 from p2pdl.node.environment import note_gpus
 from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
+from p2pdl.node.results import save_model, save_summary
 from p2pdl.puller.gathering import FinalMerge
 from p2pdl.server.view import status_block
 from p2pdl.store.block import Block
@@ -180,12 +181,17 @@ class TrainingRun:
 
     def _stop(self, seconds: float) -> None:
         self._enter("stopped")
+        # Saved first: servers that do not answer may take all of the time that there is.
+        self._checkpoints.save_now(self._progress, self._counters(), self._seconds)
         if self._participation is not None:
             self._participation.close()
-        self._checkpoints.save_now(self._progress, self._counters(), self._seconds)
         log.info("stopped after %d of %d steps", self._progress.step, self._parts.steps)
-        self._parts.model.save(self._folder / "model.keras")
-        self._write_summary(seconds, "stopped", None, None, None)
+        try:
+            save_model(self._folder, self._parts.model)
+            self._write_summary(seconds, "stopped", None, None, None)
+        except P2pdlError as error:
+            # The run goes on from its checkpoint; of a failure of that one the log has told.
+            log.warning("%s", error)
 
     def _finish(self, seconds: float) -> None:
         merged: FinalMerge | None = None
@@ -200,22 +206,27 @@ class TrainingRun:
             "done: %d steps in %s; test accuracy %.4f", self._progress.step, duration(seconds), results["test"].accuracy
         )
         if self._participation is not None and self._configuration.gossip.final_merge:
-            before = results
             merged = self._participation.merge_finally(self._progress.samples, self._pause)
-            if len(merged.nodes) > 1 or self._configuration.strategy == "parameter-server":
-                results = self._evaluate()
-            log.info(
-                "final merge of %s: test accuracy %.4f (%.4f before)",
-                ", ".join(merged.nodes),
-                results["test"].accuracy,
-                before["test"].accuracy,
-            )
-        self._parts.model.save(self._folder / "model.keras")
-        if self._participation is not None:
-            self._enter("merged")
-            # Somebody may still be pulling this node's final weights.
-            self._participation.wait_until_served(merged, self._pause)
-            self._participation.close()
+            if merged is None:
+                log.warning("stopped before the servers' final weights had come; keeping those that are here")
+            else:
+                before = results
+                if len(merged.nodes) > 1 or self._configuration.strategy == "parameter-server":
+                    results = self._evaluate()
+                log.info(
+                    "final merge of %s: test accuracy %.4f (%.4f before)",
+                    ", ".join(merged.nodes),
+                    results["test"].accuracy,
+                    before["test"].accuracy,
+                )
+        try:
+            save_model(self._folder, self._parts.model)
+        finally:
+            # Somebody may still be pulling this node's final weights, also where its own disk is full.
+            if self._participation is not None:
+                self._enter("merged")
+                self._participation.wait_until_served(merged, self._pause)
+                self._participation.close()
         self._write_summary(seconds, "done", results, before, merged)
 
     def _set_pace(self, step: int) -> None:
@@ -346,7 +357,7 @@ class TrainingRun:
             "final_merge": merged.figures() if merged else None,
         }
         summary |= self._participation.summary() if self._participation else summary_of(ExchangeCounters())
-        (self._folder / "summary.json").write_text(json.dumps(finite(summary), indent=2) + "\n")
+        save_summary(self._folder, finite(summary))
 
 
 def scores(results: dict[str, Evaluation] | None) -> JsonObject:

@@ -18,6 +18,7 @@ from p2pdl.checkpoint.folder import CheckpointFolder
 from p2pdl.checkpoint.saving import Saver
 from p2pdl.clock import Clock, MonotonicClock
 from p2pdl.errors import P2pdlError
+from p2pdl.files import replace
 from p2pdl.protocol.parameter_server import ParameterServer, ParameterServerSettings
 from p2pdl.protocol.serving import Serving, ServingLimits
 from p2pdl.server.answer import Answerer
@@ -192,12 +193,12 @@ class Keeper:
         self._folder = CheckpointFolder(folder / "checkpoints", settings.checkpoint_keep)
         self._saver = Saver(self._folder, clock)
         self._due = clock.now() + self._every
-        self._saved = 0
+        self._saved = self._restored = 0
         self._started = clock.now()
         found = self._folder.newest() if settings.resumes else None
         if found is not None:
             core.restore(found.header, found.arrays)
-            self._saved = core.version
+            self._saved = self._restored = core.version
             log.info("going on from %s, version %d of the weights", found.path.name, core.version)
 
     def keep(self) -> None:
@@ -212,7 +213,10 @@ class Keeper:
 
     def close(self) -> None:
         """Save what has not been saved, and end the thread."""
-        if self._every and self._core.version > self._saved:
+        # One that was begun may have failed, and the disk have room by now.
+        self._saver.wait()
+        saved = max(self._restored, self._saver.figures.step or 0)
+        if self._every and self._core.version > saved:
             header, arrays = self._core.state()
             self._saver.save_now(self._core.version, header, arrays)
         self._saver.close()
@@ -234,7 +238,10 @@ class Keeper:
             "dense_bytes": spec.nbytes if (spec := core.layout()) else None,
             **view.figures(),
         }
-        (self._path / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        try:
+            replace(self._path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path / "summary.json", error.strerror)
 
 
 def _needed(core: ParameterServer, serving: Serving) -> int:

@@ -271,3 +271,16 @@ def test_a_run_of_other_settings_is_refused_and_a_fresh_one_keeps_it(tmp_path):
         assert wait_until(kept.exists, START_SECONDS)
         assert wait_until(lambda: lab.status("node1") is not None, START_SECONDS)
     assert lab.checkpoints("node1") == {}
+
+
+def test_a_model_that_cannot_be_written_is_told_and_spares_the_rest(tmp_path):
+    lab = make_lab(tmp_path, 1, train=ENDLESS, gossip=QUICK, **FREQUENT)
+    with training(lab, "node1") as started:
+        # As a full disk does, a folder of that name lets nothing take its place.
+        (tmp_path / "runs" / "lab" / "node1" / "model.keras").mkdir()
+        started.signal(signal.SIGTERM)
+        assert started.wait() == 0
+    assert re.search(r"model\.keras cannot be written: .*\n +-> make room", started.said())
+    assert "Traceback" not in lab.log("node1") and lab.checkpoints("node1")
+    assert lab.summary("node1")["state"] == "stopped"
+    assert not list((tmp_path / "runs" / "lab" / "node1").glob(".model*"))

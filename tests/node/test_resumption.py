@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from p2pdl.config import Configuration
-from p2pdl.errors import EXIT_USAGE, RunMismatch
+from p2pdl.errors import EXIT_USAGE, RunDirectoryUnusable, RunMismatch
 from p2pdl.node.local_nodes import nodes_to_run
-from p2pdl.node.resumption import open_node_folder
+from p2pdl.node.resumption import open_node_folder, write_settings
 from tests.pretended_clusters import configuration
 
 
@@ -24,6 +26,19 @@ def leave_run(cluster: Configuration, node: str, state: str | None, checkpoint: 
     if state is not None:
         (folder / "summary.json").write_text(json.dumps({"state": state}))
     return folder
+
+
+def test_settings_that_cannot_be_written_leave_those_of_the_run_as_they_were(tmp_path, monkeypatch):
+    cluster = configuration(tmp_path)
+    folder = leave_run(cluster, "node1", "stopped")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched, pytest.raises(RunDirectoryUnusable, match="No space left"):
+        patched.setattr(os, "fsync", full)
+        write_settings(folder, cluster)
+    assert open_node_folder(cluster, "node1").resumes
 
 
 @pytest.mark.parametrize("state", [None, "stopped", "failed"])

@@ -6,11 +6,20 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from p2pdl.checkpoint.folder import CheckpointFolder
 from p2pdl.clock import VirtualClock
 from p2pdl.server.answer import Answer
-from p2pdl.server.parameter_process import LAST_PULLS_SECONDS, LAST_REPLY_SECONDS, POLL_SECONDS, serve
+from p2pdl.server.parameter_process import (
+    LAST_PULLS_SECONDS,
+    LAST_REPLY_SECONDS,
+    POLL_SECONDS,
+    Keeper,
+    ParameterProcessSettings,
+    serve,
+)
 from p2pdl.transport.contract import Request
 
 
@@ -53,6 +62,30 @@ def stays(moments: list[float], payload: int, served: bool = False) -> float:
 def test_final_weights_that_are_taken_piece_by_piece_are_waited_for() -> None:
     pieces = [15.0, 30.0, 45.0]
     assert stays(pieces, 4 << 20) == pytest.approx(45.0 + LAST_PULLS_SECONDS, abs=POLL_SECONDS)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_version_whose_checkpoint_failed_is_saved_when_the_server_stops(tmp_path, monkeypatch, fails):
+    settings = ParameterProcessSettings("lab", "server1", "", str(tmp_path), 0, 0, {}, checkpoint_every=1.0)
+    core = SimpleNamespace(version=5, state=lambda: ({"version": core.version}, {"w": np.ones(3, np.float32)}))
+    clock = VirtualClock()
+    keeper = Keeper(core, tmp_path, settings, clock)
+    saved: list[int] = []
+    save = CheckpointFolder.save
+
+    def fail_once(folder: Any, step: int, *rest: Any) -> int:
+        saved.append(step)
+        if fails and len(saved) == 1:
+            raise OSError("a full disk")
+        return save(folder, step, *rest)
+
+    monkeypatch.setattr(CheckpointFolder, "save", fail_once)
+    clock.advance_to(2.0)
+    keeper.keep()
+    keeper.close()
+    assert saved == ([5, 5] if fails else [5])
+    newest = CheckpointFolder(tmp_path / "checkpoints", 2).newest()
+    assert newest is not None and newest.step == 5
 
 
 def test_questions_without_a_payload_keep_nobody() -> None:
