@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pdl import files
 from p2pdl.errors import EXIT_USAGE, StartupError
 from p2pdl.keys import AllowedKey, AllowList, allow, read_allowed, read_secret, secret_path, write_secret
-from p2pdl import files
 from tests.processes import no_descriptor_left
 
 A, B, C = ("a1" * 32, "b2" * 32, "c3" * 32)

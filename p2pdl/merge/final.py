@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Iterable
+
 import numpy as np
 
-from p2pdl.types import Float32Vector
+from p2pdl.errors import RejectedWeights
+from p2pdl.merge.clipping import UNRELATED, Distance
+from p2pdl.types import Float32Vector, NodeId
+
+MOST_SAMPLES = 2.0
+"""Of the median of all claims of samples, what one claim counts for at most: four times of four nodes' samples would be
+the say of four honest ones."""
 
 _PIECE = 1 << 18
 """Elements worked on at a time (1 MiB), which bounds the memory beside the average itself."""
+
+
+def most_samples(claims: Iterable[int]) -> int | None:
+    """How many samples one model may count for, whatever its node claims.
+
+    Args:
+        claims: Of all nodes, this one included.
+
+    Returns:
+        `MOST_SAMPLES` times the lower median of those that have any; None if none has.
+    """
+    positive = [claim for claim in claims if claim > 0]
+    return math.ceil(MOST_SAMPLES * statistics.median_low(positive)) if positive else None
+
+
+def confirm_related(node: NodeId, distance: Distance, own_scale: float, bounded: bool = True) -> None:
+    """Refuse final weights that cannot come from the same training.
+
+    The bound is the one that holds for every merge, not the radius: what is usual between nodes that exchange says
+    little of one that was done long before, and all have to leave out the same ones to end with the same bits.
+
+    Args:
+        node: Whose weights they are.
+        distance: How far they are from this node's.
+        own_scale: Root mean square of this node's own weights.
+        bounded: False to refuse only what has no distance in float32.
+
+    Raises:
+        RejectedWeights: They are too far away (`distance`).
+    """
+    if not math.isfinite(distance.length) or (bounded and own_scale > 0 and distance.each > UNRELATED * own_scale):
+        lengths = distance.each / own_scale if own_scale else math.inf
+        raise RejectedWeights(
+            f"{node}: its final weights are {lengths:.3g} times as far away as this node's own are long",
+            "look at that node: its training has diverged, or it does not send what it has",
+            code="distance",
+        )
 
 
 class WeightedAverage:
@@ -64,6 +111,8 @@ class WeightedAverage:
         if share == 1.0:
             self._mean[:] = vector
             return
-        for start in range(0, vector.size, _PIECE):
-            mean = self._mean[start : start + _PIECE]
-            mean += np.float32(share) * (vector[start : start + _PIECE] - mean)
+        # What is too far apart for float32 makes an average that is not finite: for the caller to see.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, vector.size, _PIECE):
+                mean = self._mean[start : start + _PIECE]
+                mean += np.float32(share) * (vector[start : start + _PIECE] - mean)

@@ -171,7 +171,8 @@ class Participation:
         own = (self._node, self._store.pin_newest(), samples)
         spec = self._weights.spec
         settings = Link(self._final_link, shards_in(spec.size)).pull_settings()
-        merged = final_merge(self._requester, own, arrived, spec, settings, self._inbox, self._clock, pause)
+        clips = self._gossip.clip is not None
+        merged = final_merge(self._requester, own, arrived, spec, settings, self._inbox, self._clock, pause, clips)
         self._store.unpin()
         for outcome in merged.outcomes:
             self.exchange.counters.bytes_received += outcome.nbytes

@@ -36,6 +36,9 @@ from p2pdl.training.recorder import Recorder, duration, finite
 from p2pdl.training.step import Step
 from p2pdl.types import JsonObject
 
+WORSE = 0.05
+"""Accuracy that a final merge may cost before something must be wrong with a node: it brings some as a rule."""
+
 log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 1.0
@@ -219,6 +222,12 @@ class TrainingRun:
                     results["test"].accuracy,
                     before["test"].accuracy,
                 )
+                if results["test"].accuracy < before["test"].accuracy - WORSE:
+                    log.warning(
+                        "the common model is less accurate than this node's own weights were\n  -> the summaries of %s "
+                        "say whose were how good before; gossip.final_merge: false keeps each node's own",
+                        ", ".join(merged.nodes),
+                    )
         try:
             save_model(self._folder, self._parts.model)
         finally:

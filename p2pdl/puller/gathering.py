@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from p2pdl.clock import Clock
-from p2pdl.errors import PeerError
-from p2pdl.merge import WeightedAverage
+from p2pdl.errors import PeerError, RejectedWeights
+from p2pdl.merge.final import WeightedAverage, confirm_related, most_samples
 from p2pdl.protocol.finish import Gathering
 from p2pdl.protocol.held import LEASE_SECONDS
 from p2pdl.protocol.messages import StatusReply, StatusRequest
@@ -180,10 +182,13 @@ def final_merge(
     inbox: Inbox,
     clock: Clock,
     pause: Pause,
+    clips: bool = True,
 ) -> FinalMerge:
     """Average the final weights of the nodes that have finished.
 
-    Every node adds up the same vectors in the same order, so that all of them end with the same bits.
+    Every node adds up the same vectors in the same order, so that all of them end with the same bits. A node counts for
+    twice the samples of the median at most, whatever it claims, and weights that no training like this node's can have
+    come to are left out.
 
     Args:
         requester: Who asks.
@@ -194,19 +199,22 @@ def final_merge(
         inbox: Scratch space for each pull.
         clock: Source of times.
         pause: How to wait.
+        clips: False to refuse for its distance only what has none in float32.
     """
     began = clock.now()
     name, vector, samples = own
+    answers = statuses(requester, arrived).values()
+    most = most_samples([samples, *(answer.samples for answer in answers if isinstance(answer, StatusReply))])
     average = WeightedAverage(spec.size)
     nodes: list[NodeId] = []
     missing: dict[NodeId, str] = {}
     outcomes: list[Outcome] = []
     for node in sorted([name, *arrived]):
         if node == name:
-            average.add(vector, samples)
+            average.add(vector, _counted(samples, most))
             nodes.append(node)
             continue
-        outcome = _pull_final(requester, node, arrived[node], spec, settings, inbox, clock, pause)
+        outcome = _pull_final(requester, node, arrived[node], spec, settings, inbox, vector, clock, pause)
         outcomes.append(outcome)
         if outcome.snapshot is None:
             assert outcome.error is not None
@@ -214,9 +222,23 @@ def final_merge(
         elif not outcome.snapshot.final:
             missing[node] = "the weights it serves are not its final ones"
         else:
-            average.add(inbox.vector, outcome.snapshot.samples)
+            try:
+                confirm_related(node, inbox.distance, inbox.own_scale(), clips)
+            except RejectedWeights as error:
+                missing[node] = error.message
+                continue
+            average.add(inbox.vector, _counted(outcome.snapshot.samples, most))
             nodes.append(node)
-    return FinalMerge(average.result(), nodes, missing, outcomes, clock.now() - began)
+    result = average.result()
+    if not np.isfinite(result).all():
+        # Statistics have no distance; what they come to together cannot be laid at one node's door.
+        missing |= {node: "the average is not finite with it" for node in nodes if node != name}
+        nodes, result = [name], vector.copy()
+    return FinalMerge(result, nodes, missing, outcomes, clock.now() - began)
+
+
+def _counted(samples: int, most: int | None) -> int:
+    return samples if most is None else min(samples, most)
 
 
 def _pull_final(
@@ -226,6 +248,7 @@ def _pull_final(
     spec: WeightSpec,
     settings: PullSettings,
     inbox: Inbox,
+    own: Float32Vector,
     clock: Clock,
     pause: Pause,
 ) -> Outcome:
@@ -234,7 +257,7 @@ def _pull_final(
     give_up_at = started + FINAL_PATIENCE_SECONDS
     failures = 0
     while True:
-        inbox.expect(None)
+        inbox.expect(own, raw=True)
         outcome = requester.pull(node, address, spec, settings, inbox.accept, called_off=lambda: pause(0.0))
         if outcome.snapshot is not None and outcome.snapshot.final:
             return outcome

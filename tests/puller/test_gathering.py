@@ -42,18 +42,27 @@ SETTINGS = PullSettings(timeout=5.0, request_timeout=1.0)
 class Peer(SimulatedView):
     """A node whose state a test sets."""
 
-    def __init__(self, network: MemoryNetwork, name: str, state: str, limits: ServingLimits | None = None) -> None:
-        super().__init__(SPEC)
+    def __init__(
+        self,
+        network: MemoryNetwork,
+        name: str,
+        state: str,
+        limits: ServingLimits | None = None,
+        spec: WeightSpec = SPEC,
+    ) -> None:
+        super().__init__(spec)
         self.state = state
+        self.samples = 1
         self.serving = Serving("lab", self, limits)
         network.serve(name, reply_only(Answerer("lab", name, self.serving)))
 
     def status(self, now: float) -> StatusReply:
-        return StatusReply("1", self.state, 0, 0, 0, None, 0.0, {}, ())
+        return StatusReply("1", self.state, 0, 0, self.samples, None, 0.0, {}, ())
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, spec: WeightSpec = SPEC) -> None:
+        self.spec = spec
         self.clock = VirtualClock()
         self.network = MemoryNetwork(self.clock)
         self.requester = Requester(self.network.client("own"), "lab", "own", self.clock)
@@ -68,8 +77,9 @@ class World:
         final: bool = True,
         limits: ServingLimits | None = None,
     ) -> Peer:
-        peer = self.peers[name] = Peer(self.network, name, state, limits)
-        peer.publish(np.full(SPEC.size, value, np.float32), samples, 0.5, self.clock.now(), final)
+        peer = self.peers[name] = Peer(self.network, name, state, limits, self.spec)
+        peer.samples = samples
+        peer.publish(np.full(self.spec.size, value, np.float32), samples, 0.5, self.clock.now(), final)
         return peer
 
     def pause(self, seconds: float) -> bool:
@@ -151,13 +161,47 @@ def merged(world: World, own_value: float = 0.0, own_samples: int = 1):
     return final_merge(world.requester, own, world.addresses(), SPEC, SETTINGS, inbox, world.clock, world.pause)
 
 
-def test_the_final_merge_is_the_average_weighted_by_samples():
+def test_the_final_merge_is_the_average_weighted_by_samples_up_to_twice_the_median():
     world = World()
     world.add("a", "finished", value=1.0, samples=100)
     world.add("z", "merged", value=4.0, samples=300)
     merge = merged(world, own_value=2.0, own_samples=100)
     assert merge.nodes == ["a", "own", "z"] and merge.missing == {}
-    np.testing.assert_allclose(merge.vector, (1.0 * 100 + 2.0 * 100 + 4.0 * 300) / 500, rtol=1e-6)
+    np.testing.assert_allclose(merge.vector, (1.0 * 100 + 2.0 * 100 + 4.0 * 200) / 400, rtol=1e-6)
+
+
+def test_no_claim_of_samples_decides_the_final_merge():
+    world = World()
+    world.add("a", "finished", value=1.0, samples=100)
+    world.add("b", "finished", value=1.0, samples=90)
+    world.add("liar", "finished", value=2.0, samples=2**63 - 1)
+    merge = merged(world, own_value=1.0, own_samples=110)
+    assert merge.nodes == ["a", "b", "liar", "own"]
+    np.testing.assert_allclose(merge.vector, (100 + 90 + 110 + 2.0 * 200) / 500, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value, lengths", [(-1e6, "1e+06"), (-1.0, "2"), (3e38, "3e+38")])
+def test_final_weights_that_are_far_from_this_nodes_are_left_out_and_named(value, lengths):
+    world = World()
+    world.add("a", "finished", value=2.0)
+    world.add("bad", "finished", value=value)
+    merge = merged(world, own_value=1.0)
+    assert merge.nodes == ["a", "own"] and f"{lengths} times as far away" in merge.missing["bad"]
+    np.testing.assert_allclose(merge.vector, 1.5)
+
+
+def test_an_average_that_is_not_finite_is_nobodys():
+    spec = WeightSpec.layout([("kernel", (8,), "float32", True), ("mean", (4,), "float32", False)])
+    world = World(spec)
+    vectors = {name: np.ones(spec.size, np.float32) for name in ("own", "a", "b")}
+    statistics = spec.variables[1].span
+    vectors["a"][statistics], vectors["b"][statistics] = 3e38, -3e38
+    for name in ("a", "b"):
+        world.add(name, "finished").publish(vectors[name], 1, 0.5, 0.0, True)
+    own = ("own", vectors["own"], 1)
+    merge = final_merge(world.requester, own, world.addresses(), spec, SETTINGS, Inbox(spec), world.clock, world.pause)
+    assert merge.nodes == ["own"] and merge.missing == dict.fromkeys("ab", "the average is not finite with it")
+    np.testing.assert_array_equal(merge.vector, vectors["own"])
 
 
 def test_every_node_gets_the_same_bits_whoever_it_is():
@@ -184,10 +228,10 @@ def test_the_final_merge_outwaits_leases_that_keep_the_final_version_away():
         assert isinstance(peer.serving.on_request(request, world.clock.now())[0], SnapshotReply)
         peer.publish(np.full(SPEC.size, 5.0, np.float32), 1, 0.5, world.clock.now(), final=False)
     peer.publish(np.full(SPEC.size, 9.0, np.float32), 1, 0.5, world.clock.now(), final=True)
-    merge = merged(world, own_value=1.0)
+    merge = merged(world, own_value=5.0)
     assert merge.nodes == ["a", "own"]
     assert 0.9 * LEASE_SECONDS < world.clock.now() < 1.5 * LEASE_SECONDS
-    np.testing.assert_allclose(merge.vector, 5.0)
+    np.testing.assert_allclose(merge.vector, 7.0)
 
 
 def uploading(world: World, peer: Peer) -> None:
@@ -227,7 +271,7 @@ def test_a_node_that_is_to_stop_ends_the_pull_of_its_final_merge_and_names_who_i
     world.network.faults.cut.add(("own", "b"))
     merge = final_merge(
         world.requester,
-        ("own", np.full(SPEC.size, 1.0, np.float32), 1),
+        ("own", np.full(SPEC.size, 2.0, np.float32), 1),
         world.addresses(),
         SPEC,
         PullSettings(timeout=300.0, request_timeout=300.0),
@@ -237,7 +281,7 @@ def test_a_node_that_is_to_stop_ends_the_pull_of_its_final_merge_and_names_who_i
     )
     assert merge.nodes == ["a", "own"] and "called off" in merge.missing["b"]
     assert 5.0 < world.clock.now() < 7.0
-    np.testing.assert_allclose(merge.vector, 2.0)
+    np.testing.assert_allclose(merge.vector, 2.5)
 
 
 def test_nodes_that_all_merge_at_once_end_with_the_same_bits():
@@ -281,6 +325,6 @@ def test_a_node_that_falls_silent_before_the_final_merge_is_left_out_and_named()
     world.add("a", "finished", value=1.0)
     world.add("b", "finished", value=3.0)
     world.network.stop("a")
-    merge = merged(world, own_value=1.0)
+    merge = merged(world, own_value=2.0)
     assert merge.nodes == ["b", "own"] and "no answer" in merge.missing["a"]
-    np.testing.assert_allclose(merge.vector, 2.0)
+    np.testing.assert_allclose(merge.vector, 2.5)
