@@ -91,7 +91,7 @@ def train_and_look(
     # What TensorFlow must find before it is loaded.
     os.environ.update(trainer_environment(threads=0))
     from experiments.lockstep import LocalModel
-    from p2pdl.node.training_run import preparation_settings
+    from p2pdl.node.training_settings import preparation_settings
     from p2pdl.training.preparation import Preparation
 
     model = LocalModel(Preparation(preparation_settings(configuration, configuration.founders[0])))

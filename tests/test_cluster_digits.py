@@ -28,7 +28,7 @@ def score(file: Path, saved: Path) -> float:
     """The test accuracy of a saved model."""
     import keras
 
-    from p2pdl.node.training_run import preparation_settings
+    from p2pdl.node.training_settings import preparation_settings
     from p2pdl.training.evaluate import evaluate
     from p2pdl.training.preparation import Preparation
 

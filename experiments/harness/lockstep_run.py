@@ -71,7 +71,7 @@ def train(desk: Desk, run: LockstepRun) -> Figures:
     # What TensorFlow must find before it is loaded.
     os.environ.update(trainer_environment(threads=0))
     from experiments.lockstep import LocalModel
-    from p2pdl.node.training_run import preparation_settings
+    from p2pdl.node.training_settings import preparation_settings
     from p2pdl.training.preparation import Preparation
 
     desk.say(0.0, "building")

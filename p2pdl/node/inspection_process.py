@@ -32,7 +32,7 @@ def main() -> int:
 def _inspect(configuration: Configuration) -> Inspection:
     # Loads TensorFlow, which takes seconds.
     load_keras()
-    from p2pdl.node.training_run import preparation_settings
+    from p2pdl.node.training_settings import preparation_settings
     from p2pdl.training import preparation
     from p2pdl.training.batches import Batches
     from p2pdl.training.weights import spec_of

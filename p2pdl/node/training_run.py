@@ -19,6 +19,7 @@ from p2pdl.node.environment import note_gpus
 from p2pdl.node.live_figures import exchange_text
 from p2pdl.node.participation import Participation, profile_of, summary_of
 from p2pdl.node.results import save_model, save_summary
+from p2pdl.node.training_settings import preparation_settings
 from p2pdl.puller.gathering import FinalMerge
 from p2pdl.server.view import status_block
 from p2pdl.store.block import Block
@@ -376,33 +377,3 @@ def scores(results: dict[str, Evaluation] | None) -> JsonObject:
         figures[f"{name}_loss"] = results[name].loss if results else None
         figures[f"{name}_accuracy"] = results[name].accuracy if results else None
     return figures
-
-
-def preparation_settings(configuration: Configuration, node: str) -> preparation.PreparationSettings:
-    """What the training room needs of the configuration."""
-    alone_is_everything = configuration.data.partition == "all"
-    return preparation.PreparationSettings(
-        folder=configuration.folder,
-        source=configuration.data.source,
-        partition=configuration.data.partition,
-        alpha=configuration.data.alpha,
-        augment=configuration.data.augment,
-        nodes=1 if alone_is_everything else len(configuration.founders),
-        node_index=configuration.place(node),
-        model=configuration.model.name,
-        width=configuration.model.width,
-        arguments=dict(configuration.model.arguments),
-        optimizer=configuration.train.optimizer.name,
-        learning_rate=configuration.train.optimizer.learning_rate,
-        schedule=configuration.train.optimizer.schedule,
-        warm_up=configuration.train.optimizer.warm_up,
-        optimizer_arguments=dict(configuration.train.optimizer.arguments),
-        loss=configuration.train.loss,
-        mask=configuration.compress.mask,
-        error_feedback=configuration.compress.error_feedback,
-        batch_size=configuration.train.batch_size,
-        passes=configuration.train.passes,
-        steps=configuration.train.steps,
-        seed=configuration.train.seed,
-        evaluation_samples=configuration.metrics.evaluation_samples,
-    )

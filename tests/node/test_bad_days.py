@@ -81,7 +81,7 @@ def silent(address: str) -> Iterator[None]:
 
 def spec_of_the_model(file: Path) -> WeightSpec:
     """What a node of such a laboratory publishes."""
-    from p2pdl.node.training_run import preparation_settings
+    from p2pdl.node.training_settings import preparation_settings
     from p2pdl.training.preparation import Preparation
     from p2pdl.training.weights import spec_of
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from experiments.harness.lockstep_run import LockstepRun, lockstep_case, train
 from experiments.lockstep import LocalModel, LockStep
 from p2pdl.config import load
-from p2pdl.node.training_run import preparation_settings
+from p2pdl.node.training_settings import preparation_settings
 from p2pdl.training.evaluate import evaluate
 from p2pdl.training.preparation import Preparation
 from tests.experiments.desk import Desk
