@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from p2pdl.config import Address, Configuration
 from p2pdl.config.sections import NodeEntry
-from p2pdl.errors import AddressInUse, NodeChoiceError
+from p2pdl.errors import AddressInUse, NodeChoiceError, RunDirectoryUnusable
 from p2pdl.node.run_folder import create_run_folder
 from p2pdl.types import NodeId
 
@@ -43,6 +44,7 @@ def claim_node(configuration: Configuration, name: str | None) -> Claim:
     Raises:
         NodeChoiceError: No such node, none of this machine's, or all of them run already.
         AddressInUse: The named node's port is taken.
+        RunDirectoryUnusable: Claims cannot be written there.
     """
     locks = create_run_folder(configuration)
     if name is not None:
@@ -117,14 +119,23 @@ def _in_use(node: NodeId, address: Address) -> AddressInUse:
 
 
 def _try_claim(folder: Path, node: NodeId) -> Claim | None:
-    descriptor = os.open(_lock_file(folder, node), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    path = _lock_file(folder, node)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RunDirectoryUnusable(
+            f"{path}, which keeps two processes from running one node, cannot be opened: {error.strerror}",
+            "make the run directory yours, or run in another one with --set cluster.runs=PATH",
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    # A full disk costs others the number of this process, and this one nothing.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return Claim(node, descriptor)
 
 

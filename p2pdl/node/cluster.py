@@ -122,12 +122,16 @@ class LocalCluster:
         self._next_progress = 0.0
 
     def run(self) -> Outcome:
-        """Start every node and watch until all have ended; the first Ctrl-C stops them, the second one at once."""
+        """Start every node and watch until all have ended; the first Ctrl-C stops them, the second one at once.
+
+        Raises:
+            StartupError: There is no key to ask the nodes with.
+        """
+        addresses = {entry.name: str(entry.address) for entry in self._configuration.nodes}
+        watch = StatusWatch(self._configuration.cluster.name, addresses, keys_folder(self._configuration))
         started = time.monotonic()
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         lifeline = Lifeline()
-        addresses = {entry.name: str(entry.address) for entry in self._configuration.nodes}
-        watch = StatusWatch(self._configuration.cluster.name, addresses, keys_folder(self._configuration))
         try:
             for name in self._names:
                 self._start(name, lifeline)

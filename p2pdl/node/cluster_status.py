@@ -119,11 +119,13 @@ class StatusWatch:
         cluster: The cluster's name.
         addresses: `host:port` of each node.
         keys: The folder of the keys; None where nothing is encrypted.
+
+    Raises:
+        StartupError: There is no key to ask with.
     """
 
     def __init__(self, cluster: str, addresses: Mapping[NodeId, str], keys: Path | None = None) -> None:
-        self._cluster = cluster
-        self._keys = keys
+        self._requester = _requester(cluster, addresses, keys)
         self._addresses = dict(addresses)
         self._latest: dict[NodeId, NodeStatus] = {}
         self._closed = threading.Event()
@@ -140,7 +142,6 @@ class StatusWatch:
         self._thread.join()
 
     def _run(self) -> None:
-        requester = _requester(self._cluster, self._addresses, self._keys)
         try:
             while not self._closed.wait(WATCH_SECONDS):
                 known = self._latest
@@ -148,10 +149,10 @@ class StatusWatch:
                     node.name: node
                     if node.status or node.name not in known
                     else replace(known[node.name], error=node.error)
-                    for node in _asked(requester, self._addresses, WATCH_TIMEOUT_SECONDS)
+                    for node in _asked(self._requester, self._addresses, WATCH_TIMEOUT_SECONDS)
                 }
         finally:
-            requester.close()
+            self._requester.close()
 
 
 def _requester(cluster: str, addresses: Mapping[NodeId, str], keys: Path | None) -> Requester:

@@ -131,3 +131,24 @@ def test_a_wildcard_bind_makes_no_node_this_machines(tmp_path: Path) -> None:
     claim = claim_node(load(file), None)
     assert claim.node == "here"
     claim.release()
+
+
+def test_a_lock_that_cannot_be_opened_is_told_with_its_path(tmp_path: Path) -> None:
+    cluster = configuration(tmp_path, nodes=1)
+    claim_node(cluster, None).release()
+    (lock,) = cluster.runs_folder.glob("*/.node1.lock")
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(RunDirectoryUnusable, match="cannot be opened") as caught:
+        claim_node(cluster, None)
+    assert str(lock) in caught.value.message and "--set cluster.runs=PATH" in caught.value.remedy
+
+
+def test_a_full_disk_keeps_nobody_from_claiming_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    claim = claim_node(configuration(tmp_path, nodes=1), None)
+    assert claim.node == "node1"
+    claim.release()
