@@ -101,7 +101,7 @@ def run(settings: ServerSettings) -> int:
     view = StoreView(store, settings.node)
     limits = ServingLimits(settings.uploads, settings.copies, settings.copies_nbytes)
     clock = MonotonicClock()
-    client = ZmqClient(identity=door.identity, server_key=partial(_key_at, door, view)) if door else ZmqClient()
+    client = ZmqClient(identity=door.identity, server_key=partial(key_at, door, view)) if door else ZmqClient()
     members = None
     if settings.members is not None:
         start = MembershipStart(**settings.members)
@@ -186,10 +186,14 @@ def _needed(serving: Serving, view: StoreView) -> int:
     return serving.encoders.nbytes + (spec.nbytes if spec else 0)
 
 
-def _key_at(door: Door, view: StoreView, address: str) -> str | None:
-    """The public key of the member at an address; None if no member is there."""
-    names = (name for name, known in view.known.items() if known.member.address == address)
-    return next((door.allowed.node_keys.get(name) for name in names), None)
+def key_at(door: Door, view: StoreView, address: str) -> str | None:
+    """The public key of the member at an address; None if no member with a listed key is there.
+
+    Of several that were there, one that is gone comes last, and one whose key was taken off the list does not count.
+    """
+    keys = door.allowed.node_keys
+    names = [name for name, known in view.known.items() if known.member.address == address and name in keys]
+    return keys[min(names, key=lambda name: view.known[name].member.state in ("dead", "left"))] if names else None
 
 
 def _count(answer: Answer, store: StoreReader, view: StoreView) -> None:

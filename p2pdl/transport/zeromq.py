@@ -16,7 +16,7 @@ from p2pdl.errors import AddressInUse, PeerError, StartupError
 from p2pdl.transport.authenticator import Authenticator
 from p2pdl.transport.contract import Asker, Frames, Received, Request
 from p2pdl.transport.curve import Identity, protect_client, protect_server
-from p2pdl.transport.door import STRANGER, Door
+from p2pdl.transport.door import LOOK_SECONDS, STRANGER, Door
 from p2pdl.transport.watch import ConnectionWatch, Trouble
 from p2pdl.wire import FRAME_LIMIT, HEADER_LIMIT
 
@@ -45,7 +45,7 @@ class ZmqClient:
         context: Shared by all sockets of the process; the client's own where None.
         identity: Who asks, to servers that encrypt; None to encrypt nothing.
         server_key: The public key that the server at an address must have, 64 hexadecimal digits; None where that is
-            not known. Asked for each new connection.
+            not known. Asked for each new connection, and now and then before something is sent on one that stands.
     """
 
     def __init__(
@@ -59,6 +59,8 @@ class ZmqClient:
         self._identity = identity
         self._server_key = server_key
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._keys: dict[str, str] = {}
+        self._key_looked_at: dict[str, float] = {}
         self._watches: dict[str, ConnectionWatch] = {}
         self._troubles: dict[str, Trouble] = {}
         self._watched_until = time.monotonic()
@@ -71,6 +73,7 @@ class ZmqClient:
             PeerError: The address cannot even be tried, its key is not known, it does not want to hear of this node, or
                 too many requests are queued on it already.
         """
+        self._follow_key(address)
         try:
             self._socket(address).send_multipart([b"", *frames], flags=zmq.DONTWAIT, copy=False)
         except zmq.Again:
@@ -112,6 +115,8 @@ class ZmqClient:
     def reset(self, address: str) -> None:
         """See `ClientTransport.reset`."""
         socket = self._sockets.pop(address, None)
+        self._keys.pop(address, None)
+        self._key_looked_at.pop(address, None)
         if socket is not None:
             self._read_watch(address)
             self._end_watch(address)
@@ -159,10 +164,25 @@ class ZmqClient:
                 socket.close(linger=0)
                 raise
             self._sockets[address] = socket
+            if server_key:
+                self._keys[address], self._key_looked_at[address] = server_key, time.monotonic()
             self._watches[address] = watch
             self._poller.register(socket, zmq.POLLIN)
             self._poller.register(watch.socket, zmq.POLLIN)
         return self._sockets[address]
+
+    def _follow_key(self, address: str) -> None:
+        """Drop a connection whose server must have another key by now, or has none any more.
+
+        A connection stands for as long as its two ends do: without another look, whoever is taken off the list would
+        be asked, and believed, for as long as it runs.
+        """
+        looked_at, now = self._key_looked_at.get(address), time.monotonic()
+        if looked_at is None or now - looked_at < LOOK_SECONDS:
+            return
+        self._key_looked_at[address] = now
+        if self._server_key(address) != self._keys[address]:
+            self.reset(address)
 
     def _read_watch(self, address: str) -> None:
         watch = self._watches.get(address)

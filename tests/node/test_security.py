@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from p2pdl.errors import PeerError, StartupError
 from p2pdl.keys import AllowedKey, allow, secret_path
 from p2pdl.node.security import connecting, keys_folder, looking, warning
 from p2pdl.transport.contract import Asker
-from p2pdl.transport.door import Door
+from p2pdl.transport.door import LOOK_SECONDS, Door
 from p2pdl.transport.zeromq import ZmqClient, ZmqServer
 from tests.config.cases import read
 from tests.key_folders import make_keys, stranger
-from tests.processes import free_port
+from tests.processes import free_port, wait_until
 
 WAIT = 20.0
 
@@ -114,6 +115,34 @@ def test_client_follows_the_list_and_the_addresses(tmp_path: Path) -> None:
             else:
                 client.send(address, [b"hello"])
                 client.reset(address)
+
+
+def test_member_taken_off_the_list_is_pulled_from_no_more_although_its_connection_stands(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path / "keys", "alpha", "mallory")
+    # The member that is taken out has a list of its own, and goes on answering.
+    shutil.copytree(keys, tmp_path / "mallory")
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        contextlib.closing(ZmqServer(address, Door.of(tmp_path / "mallory", "mallory"))) as server,
+        contextlib.closing(connecting(keys, "alpha", lambda: {"mallory": address})()) as client,
+    ):
+
+        def answer() -> str:
+            """What the member says; the code of the error where it is not even asked."""
+            try:
+                client.send(address, [b"weights?"])
+            except PeerError as error:
+                return error.code
+            assert server.receive(WAIT) is not None
+            server.reply([b"weights"])
+            received = client.receive(WAIT)
+            return bytes(received.frames[0]).decode() if received else ""
+
+        assert answer() == "weights"
+        lines = (keys / "allowed").read_text().splitlines(keepends=True)
+        (keys / "allowed").write_text("".join(line for line in lines if not line.startswith("mallory ")))
+        assert wait_until(lambda: answer() == "no-key", 10 * LOOK_SECONDS)
+        assert answer() == "no-key" and server.receive(0.05) is None
 
 
 def test_node_whose_keys_cannot_be_used_is_told_before_it_connects(tmp_path: Path) -> None:

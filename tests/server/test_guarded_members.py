@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +94,20 @@ def test_somebody_who_is_not_listed_is_nobody(tmp_path: Path) -> None:
         assert wait_until(lambda: turned_away() >= 3, SECONDS), "it has tried again and again"
         assert sorted(alive(mallory)) == ["mallory"] and sorted(alive(plain)) == ["plain"]
         assert sorted(alpha.members) == sorted(beta.members) == members
+
+
+def test_member_that_was_taken_off_the_list_is_not_held_for_alive_although_it_answers(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path / "keys", "alpha", "mallory")
+    shutil.copytree(keys, tmp_path / "own")
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in ("alpha", "mallory")}
+    with (
+        member("alpha", addresses["alpha"], {"mallory": addresses["mallory"]}, keys) as alpha,
+        # Its list is left as it was.
+        member("mallory", addresses["mallory"], {"alpha": addresses["alpha"]}, tmp_path / "own") as mallory,
+    ):
+        both = ["alpha", "mallory"]
+        assert wait_until(lambda: sorted(alive(alpha)) == sorted(alive(mallory)) == both, SECONDS)
+        lines = (keys / "allowed").read_text().splitlines(keepends=True)
+        (keys / "allowed").write_text("".join(line for line in lines if not line.startswith("mallory ")))
+        assert wait_until(lambda: sorted(alive(alpha)) == ["alpha"], SECONDS)
+        assert "no answer" in alpha.members["mallory"].error

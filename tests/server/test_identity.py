@@ -16,6 +16,8 @@ import pytest
 from p2pdl.clock import MonotonicClock
 from p2pdl.errors import PeerError, PeerRefused
 from p2pdl.keys import AllowedKey, allow
+from p2pdl.protocol.membership.members import Member
+from p2pdl.protocol.membership.roster import Known
 from p2pdl.protocol.messages import (
     MESSAGE_TYPES,
     Envelope,
@@ -32,11 +34,13 @@ from p2pdl.protocol.serving import Payload, Serving
 from p2pdl.puller.inbox import Inbox
 from p2pdl.puller.requests import Requester
 from p2pdl.server.answer import ANYBODY, Answerer
-from p2pdl.server.process import ServerSettings
+from p2pdl.server.process import ServerSettings, key_at
+from p2pdl.server.view import StoreView
 from p2pdl.store.layout import Word
+from p2pdl.store.reader import StoreReader
 from p2pdl.transport.contract import Asker
 from p2pdl.transport.curve import Identity
-from p2pdl.transport.door import LOOK_SECONDS
+from p2pdl.transport.door import LOOK_SECONDS, Door
 from p2pdl.transport.zeromq import ZmqClient
 from p2pdl.wire import decode, encode
 from tests.key_folders import client_of, identity_of, make_keys, stranger
@@ -200,6 +204,25 @@ def test_real_server_lets_a_node_in_that_was_added_while_it_runs(keys: Path) -> 
                 return ""
 
             assert wait_until(lambda: code() == "identity", 10 * LOOK_SECONDS)
+
+
+def test_key_at_an_address_is_that_of_the_listed_member_there_and_of_one_that_is_gone_only_if_nobody_else_is(
+    keys: Path,
+) -> None:
+    door, address = Door.of(keys, "alpha"), "10.0.0.1:7101"
+
+    def key(*there: tuple[str, str]) -> str | None:
+        with new_store() as store, contextlib.closing(StoreReader(store)) as reader:
+            view = StoreView(reader)
+            view.known = {name: Known(Member(name, address, "", 1, 0, state), 0.0) for name, state in there}
+            return key_at(door, view, address)
+
+    alpha, beta = (identity_of(keys, name).public for name in ("alpha", "beta"))
+    assert key() is key(("gamma", "alive")) is key(("olga", "alive")) is None
+    assert key(("beta", "dead")) == beta
+    assert key(("gamma", "alive"), ("beta", "alive")) == beta, "the first one has been taken off the list"
+    assert key(("beta", "dead"), ("alpha", "unknown")) == key(("beta", "left"), ("alpha", "suspect")) == alpha
+    assert key(("beta", "alive"), ("alpha", "alive")) == beta
 
 
 def test_keys_that_cannot_be_used_are_told_through_the_ready_pipe(keys: Path) -> None:
