@@ -41,6 +41,10 @@ class Directory:
             if name != self._own:
                 self._addresses[name] = member.address
                 self._states[name] = member.state
+        for name, state in self._states.items():
+            # The server leaves out who matters least where it knows very many; what was read of them before is old.
+            if name not in members and state in ("alive", "suspect"):
+                self._states[name] = "dead"
         return True
 
     def name_at(self, address: str) -> NodeId | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -15,12 +14,13 @@ from p2pdl.protocol.membership.core import Membership
 from p2pdl.protocol.membership.members import Member, Row
 from p2pdl.protocol.membership.presets import PRESETS
 from p2pdl.protocol.messages import Envelope, MemberReply, MemberRequest
+from p2pdl.server.member_block import member_block
 from p2pdl.server.start import MembershipStart
 from p2pdl.store.block import Block
 from p2pdl.store.view import KnownMember
 from p2pdl.transport.contract import ClientTransport, Received
 from p2pdl.transport.door import Door
-from p2pdl.types import JsonObject, NodeId
+from p2pdl.types import NodeId
 from p2pdl.wire import decode, encode
 
 SILENT_SECONDS = 5.0
@@ -62,14 +62,25 @@ class MembershipHost:
         cluster: This node's cluster.
         node: This node's name.
         view: Where the node's other processes read whom the core knows.
+        contacts: Names of the nodes of the file, which are kept there the longest.
     """
 
-    def __init__(self, core: Membership, client: ClientTransport, cluster: str, node: NodeId, view: Block) -> None:
+    def __init__(
+        self,
+        core: Membership,
+        client: ClientTransport,
+        cluster: str,
+        node: NodeId,
+        view: Block,
+        contacts: Collection[NodeId] = (),
+    ) -> None:
         self.core = core
         self._client = client
         self._cluster = cluster
         self._node = node
         self._view = view
+        self._contacts = contacts
+        self._left_out: frozenset[NodeId] = frozenset()
         self._superseded: str | None = None
         self._silent_since: dict[str, float] = {}
         self._write()
@@ -147,16 +158,20 @@ class MembershipHost:
             self._client.reset(address)
 
     def _write(self) -> None:
-        rows = [
-            {
-                "name": known.member.name,
-                "address": known.member.address,
-                "key": known.member.key,
-                "state": known.member.state,
-                "since": known.since,
-                "error": known.error,
-            }
-            for known in self.core.known.values()
-        ]
-        content: JsonObject = {"superseded": self._superseded, "members": rows}
-        self._view.write(json.dumps(content).encode())
+        content, left_out = member_block(
+            self.core.known, self._node, self._contacts, self._superseded, self._view.limit
+        )
+        counters = self.core.counters
+        if left_out and "view-left-out" not in counters:
+            log.warning(
+                "no room for %d of the %d nodes that this one has heard of: those gone the longest are left out first, "
+                "and who is left out is not pulled from\n"
+                "  -> if the cluster is smaller than that, somebody makes up names; with `security: curve` only those "
+                "on the list of keys count",
+                len(left_out),
+                len(self.core.known),
+            )
+        if newly := left_out - self._left_out:
+            counters["view-left-out"] += len(newly)
+        self._left_out = left_out
+        self._view.write(content)

@@ -32,6 +32,11 @@ class Block:
         """Changes with every `write`."""
         return self._words[self._first]
 
+    @property
+    def limit(self) -> int:
+        """Bytes that may be written to it."""
+        return self._place.limit
+
     def write(self, content: bytes) -> None:
         """Replace the block; for its one writer. It may die in the midst of it: then nothing can be read.
 

@@ -45,6 +45,21 @@ def test_directory_follows_the_server_and_says_when_something_has_changed() -> N
         view.close()
 
 
+def test_member_that_the_server_tells_of_no_more_is_not_held_for_alive() -> None:
+    with new_store() as store:
+        block, view = Block(store, VIEW), MemberView(Block(store, VIEW))
+        directory = Directory("own", LISTED, view)
+        states = {"alpha": "alive", "late": "suspect", "gone": "left", "lost": "dead", "new": "unknown"}
+        write(block, *(member(name, "127.0.0.1:7", state) for name, state in states.items()))
+        assert directory.refresh() and directory.states == {"beta": "unknown", **states}
+        write(block, member("own", "127.0.0.1:9", "alive"))
+        assert directory.refresh()
+        assert directory.states == {"beta": "unknown", **states, "alpha": "dead", "late": "dead"}
+        write(block, member("alpha", "127.0.0.1:7", "alive"))
+        assert directory.refresh() and directory.states["alpha"] == "alive"
+        view.close()
+
+
 def test_view_keeps_what_it_read_last_while_the_server_writes() -> None:
     with new_store() as store:
         block, view = Block(store, VIEW), MemberView(Block(store, VIEW))
