@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from p2pdl.protocol.membership.core import Membership
 from p2pdl.protocol.membership.members import Member, Row
 from p2pdl.protocol.membership.presets import PRESETS
 from p2pdl.protocol.messages import Envelope, MemberReply, MemberRequest
+from p2pdl.server.connections import Connections
 from p2pdl.server.member_block import member_block
 from p2pdl.server.start import MembershipStart
 from p2pdl.store.block import Block
@@ -23,14 +24,13 @@ from p2pdl.transport.door import Door
 from p2pdl.types import NodeId
 from p2pdl.wire import decode, encode
 
-SILENT_SECONDS = 5.0
-"""A connection on which nothing has come for so long after a question is made anew: what is queued on it is old."""
-
 log = logging.getLogger(__name__)
-
 
 LEAVE_SECONDS = 0.5
 """How long a goodbye may take to reach those to whom it is said."""
+
+TIDY_SECONDS = 1.0
+"""Between two looks for connections that nobody needs any more."""
 
 
 def start_membership(
@@ -62,7 +62,7 @@ class MembershipHost:
         cluster: This node's cluster.
         node: This node's name.
         view: Where the node's other processes read whom the core knows.
-        contacts: Names of the nodes of the file, which are kept there the longest.
+        start: Whom the node looks for: of those that are not there, the nodes of its file matter the most.
     """
 
     def __init__(
@@ -72,17 +72,20 @@ class MembershipHost:
         cluster: str,
         node: NodeId,
         view: Block,
-        contacts: Collection[NodeId] = (),
+        start: MembershipStart | None = None,
     ) -> None:
         self.core = core
-        self._client = client
+        self._connections = Connections(client)
         self._cluster = cluster
         self._node = node
         self._view = view
-        self._contacts = contacts
+        self._contacts = start.contacts if start else {}
+        self._join = start.join if start else []
         self._left_out: frozenset[NodeId] = frozenset()
         self._superseded: str | None = None
-        self._silent_since: dict[str, float] = {}
+        self._present: frozenset[str] = frozenset()
+        self._tidy_at = 0.0
+        self._follow_addresses()
         self._write()
 
     def on_request(self, request: MemberRequest, sender: NodeId, now: float) -> MemberReply:
@@ -101,23 +104,22 @@ class MembershipHost:
 
     def run(self, now: float) -> None:
         """Take in the replies that have come, and do what is due; never waits."""
-        while (received := self._client.receive(0.0)) is not None:
+        while (received := self._connections.receive(0.0)) is not None:
             self._take(received, now)
         if now >= self.core.deadline:
             self._perform(self.core.on_tick(now), now)
 
     def leave(self, clock: Clock) -> None:
         """Say goodbye to several members, and wait a moment for it to be heard."""
-        self._silent_since.clear()
+        self._connections.forget_questions()
         self._perform(self.core.leave(clock.now()), clock.now())
         give_up_at = clock.now() + LEAVE_SECONDS
-        while self._silent_since and (left := give_up_at - clock.now()) > 0:
-            received = self._client.receive(left)
+        while self._connections.is_silent and (left := give_up_at - clock.now()) > 0:
+            received = self._connections.receive(left)
             if received is not None:
                 self._take(received, clock.now())
 
     def _take(self, received: Received, now: float) -> None:
-        self._silent_since.pop(received.address, None)
         try:
             envelope = decode(received.frames[0] if received.frames else b"")
         except PeerError as error:
@@ -144,18 +146,31 @@ class MembershipHost:
                     self._superseded = member.address
                     log.error("this node's name runs at %s too", member.address)
         if changed:
+            self._follow_addresses()
             self._write()
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            self._connections.let_go_unneeded(now)
 
     def _ask(self, ask_id: int, address: str, request: MemberRequest, now: float) -> None:
-        if now - self._silent_since.setdefault(address, now) > SILENT_SECONDS:
-            self._client.reset(address)
-            self._silent_since[address] = now
         try:
-            self._client.send(address, [encode(Envelope(ask_id, self._cluster, self._node, request))])
+            self._connections.ask(address, [encode(Envelope(ask_id, self._cluster, self._node, request))], now)
         except PeerError as error:
             # A full queue, or an address that cannot be tried: to the core it is a node that does not answer.
             self.core.counters[f"ask-{error.code}"] += 1
-            self._client.reset(address)
+
+    def _follow_addresses(self) -> None:
+        """Let go of the connections to those that have left, died or moved.
+
+        ZeroMQ would try them again for as long as this process runs. Who is dead is asked now and then all the same, on
+        a connection of its own each time.
+        """
+        present = {name: known.member.address for name, known in self.core.known.items() if known.member.is_present}
+        before, self._present = self._present, frozenset(present.values())
+        for address in before - self._present:
+            self._connections.let_go(address)
+        absent = (address for name, address in self._contacts.items() if name not in present)
+        self._connections.needed = self._present.union(absent, self._join)
 
     def _write(self) -> None:
         content, left_out = member_block(

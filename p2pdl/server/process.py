@@ -107,7 +107,7 @@ def run(settings: ServerSettings) -> int:
         start = MembershipStart(**settings.members)
         block = Block(settings.store, VIEW)
         core = start_membership(start, settings.node, MemberView(block).members.values(), clock.now(), door)
-        members = MembershipHost(core, client, settings.cluster, settings.node, block, start.contacts)
+        members = MembershipHost(core, client, settings.cluster, settings.node, block, start)
         view.known, view.member_counters = core.known, core.counters
     shared = Path(settings.shared_settings).read_bytes() if settings.shared_settings else b""
     serving = Serving(settings.cluster, view, limits, members, shared)
