@@ -12,17 +12,22 @@ from p2pdl.protocol.membership.contacts import JOINING_INTERVALS
 from p2pdl.protocol.membership.health import HIGHEST_MULTIPLIER
 from p2pdl.protocol.membership.identity import CHECKS, RAISE_LIMIT
 from p2pdl.protocol.membership.knowledge import MEMBERS_LIMIT
-from p2pdl.protocol.membership.members import RANKS, from_row, to_row
+from p2pdl.protocol.membership.members import RANKS, Member, from_row, to_row
 from p2pdl.protocol.membership.presets import PRESETS, MembershipSettings
 from p2pdl.protocol.membership.relaying import RELAYS_AT_ONCE
+from p2pdl.protocol.membership.roster import Known
 from p2pdl.protocol.membership.syncing import LIST_BYTES
 from p2pdl.protocol.messages import RUMOUR_ROWS
+from p2pdl.server.connections import DOUBTFUL_LIMIT, SILENT_SECONDS
+from p2pdl.server.member_block import member_block
+from p2pdl.store.layout import VIEW
 from tests.processes import ROOT
 from tests.protocol.membership.driving import joined, member, row
 
 TEXT = (ROOT / "docs" / "membership.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
-CODE = "\n".join(path.read_text() for path in sorted((ROOT / "p2pdl" / "protocol" / "membership").glob("*.py")))
+FILES = [*sorted((ROOT / "p2pdl" / "protocol" / "membership").glob("*.py")), ROOT / "p2pdl" / "server" / "members.py"]
+CODE = "\n".join(path.read_text() for path in FILES)
 
 
 def table(text: str, title: str) -> list[list[str]]:
@@ -50,6 +55,24 @@ def test_page_gives_the_limits() -> None:
     assert f"{MEMBERS_LIMIT} are kept" in words and f"{RELAYS_AT_ONCE} at one time" in words
     assert f"{LIST_BYTES >> 10} KiB of its rows" in words and f"at most {LIST_BYTES >> 10} KiB of rows" in PROTOCOL
     assert VERIFICATIONS < RELAYS_AT_ONCE
+
+
+def test_page_says_of_how_many_members_the_trainer_is_told() -> None:
+    words = " ".join(TEXT.split())
+    assert VIEW.nbytes == 128 << 10 and "as fit into 128 KiB" in words
+    for key, count in [("", 1190), ("ab" * 32, 750)]:
+        known = {
+            name: Known(Member(name, "10.0.0.1:7101", key, 1, 0, "alive"), 12345.678901234)
+            for name in (f"worker-{number:05}" for number in range(MEMBERS_LIMIT))
+        }
+        _, left_out = member_block(known, "own", (), None, VIEW.limit)
+        assert 0 <= MEMBERS_LIMIT - len(left_out) - count < 10
+        assert f"about {count}" in words or f"or {count} with keys" in words
+
+
+def test_page_says_how_many_connections_the_server_keeps_for_those_who_may_not_be_there() -> None:
+    [(_, outcome)] = [it for it in table(TEXT, "claim") if it[0].startswith("many addresses")]
+    assert f"are {DOUBTFUL_LIMIT} at most" in outcome and f"end after {SILENT_SECONDS:g} s" in outcome
 
 
 def test_page_names_every_counter_and_no_other() -> None:
