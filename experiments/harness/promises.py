@@ -23,7 +23,8 @@ def at_most(what: str, wanted: float, found: float | None, unit: str = "") -> Pr
 
 
 def _promise(what: str, wanted: str, found: float | None, holds: bool | None, unit: str) -> Promise:
-    return Promise(what, wanted, "" if found is None else f"{found:.4g}{unit}", holds)
+    # Adding 0 makes 0 of -0.
+    return Promise(what, wanted, "" if found is None else f"{found + 0.0:.4g}{unit}", holds)
 
 
 def ratio(above: float | None, below: float | None) -> float | None:

@@ -18,3 +18,7 @@ def test_a_promise_holds_on_its_side_of_the_limit_and_on_it(found: float, least:
 
 def test_a_promise_is_open_while_its_figure_is_not_known() -> None:
     assert at_least("points", 0.5, None).holds is None and at_most("points", 0.5, None).found == ""
+
+
+def test_a_difference_of_nothing_has_no_sign() -> None:
+    assert at_most("points", 0.5, -0.0, " points").found == "0 points"
