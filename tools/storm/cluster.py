@@ -19,7 +19,7 @@ from p2pdl.errors import ProcessDied, StartupError
 from p2pdl.node.children import Lifeline
 from p2pdl.types import NodeId
 from tools.faults import FaultProxy
-from tools.storm.processes import MARK, children, end_marked
+from tools.storm.processes import END_SECONDS, MARK, children, end_marked
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = "storm"
@@ -91,6 +91,13 @@ class StormNode:
         self._process = None
         self.exit_codes.append(code)
         return code
+
+    def reap_killed(self) -> None:
+        """As `reap`, for a supervisor that was killed: it has no environment any more before it can be waited for."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+        self.reap()
 
     def processes(self) -> dict[str, int]:
         """Ids of its processes by role, the supervisor's included."""
@@ -219,7 +226,7 @@ class StormCluster:
     def _end(self) -> None:
         left = end_marked(self.mark)
         for node in self.nodes.values():
-            node.reap()
+            node.reap_killed()
         if left:
             raise ProcessDied(
                 f"processes {left} were killed and are still there", "look at what the kernel says of them"
