@@ -82,7 +82,11 @@ def joins_and_leaves(folder: Path, founders: int) -> None:
             newcomer.signal(signal.SIGTERM)
             assert newcomer.wait() == 0
         for name in lab.addresses:
-            assert wait_until(lambda name=name: rows(lab, name)["newcomer"]["member"] == "left", KNOWN_SECONDS)
+
+            def has_left(name: str = name) -> bool:
+                return rows(lab, name).get("newcomer", {}).get("member") == "left"
+
+            assert wait_until(has_left, KNOWN_SECONDS), rows(lab, name)
         for process in running:
             process.signal(signal.SIGTERM)
         assert [process.wait() for process in running] == [0] * founders
