@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from experiments.harness.experiment import Case, Experiment, Figures, Size
 from p2pdl.errors import StartupError
+from p2pdl.files import replace
 from p2pdl.report.findings import CaseRecord, Findings, write_findings
 from p2pdl.types import JsonObject
 
@@ -95,10 +95,7 @@ class Records:
                 "error": done.error,
             }
         )
-        path = self._path(case)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(text + "\n", encoding="utf-8")
-        os.replace(fresh, path)
+        replace(self._path(case), text + "\n")
 
     def conclude(self, cases: Sequence[Case]) -> Findings:
         """Write and return what the cases that are kept say together."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from p2pdl.errors import StartupError
+from p2pdl.files import replace
 from p2pdl.report.chart import BarChart, Bars, Chart, Histogram, LineChart, Sample, Series
 from p2pdl.types import JsonObject
 
@@ -161,10 +161,7 @@ def write_findings(folder: Path, findings: Findings) -> None:
         folder: Where; it is there.
         findings: What to write; numbers that are not finite become null.
     """
-    path = folder / FINDINGS_FILE
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(as_json(findings), indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    replace(folder / FINDINGS_FILE, json.dumps(as_json(findings), indent=1) + "\n")
 
 
 def read_findings(path: Path) -> Findings:
